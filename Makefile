@@ -1,0 +1,58 @@
+# make demo      train a small model with MaxRL and with GRPO, compare them, write a report
+# make test      lint, types, layers, and every test that is not slow
+# make test-all  what is slow, on top of `make test`: ranks, kill and resume, browsers, the wheel
+# make check     lint, types and layers alone
+# make clean     remove the virtual environment, caches and runs
+#
+# PYTHON=python3.12   another interpreter (3.11 or newer)
+# UV=uv               install with uv instead of pip
+# CONSTRAINTS=        install the newest versions instead of the tested ones
+
+PYTHON ?= python3
+UV ?=
+CONSTRAINTS ?= constraints.txt
+
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python --compile-bytecode,$(BIN)/python -m pip install --disable-pip-version-check)
+
+# Everything stays in this folder; the demo and the tests need nothing from the Hugging Face Hub.
+export MAXRL_CACHE ?= $(CURDIR)/.cache/maxrl
+LOCAL := HF_HOME=$(CURDIR)/.cache/huggingface HF_HUB_OFFLINE=1 MPLCONFIGDIR=$(CURDIR)/.cache/matplotlib
+
+.PHONY: demo test test-all check clean
+
+demo: $(VENV)/.installed
+	$(LOCAL) $(BIN)/maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl grpo --seeds 0 1 \
+	  --output_dir runs/demo --overwrite_output_dir
+
+test: check
+	$(LOCAL) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
+	  --cov=maxrl --cov-report= $(ARGS)
+	$(BIN)/python -m coverage report --include="src/maxrl/objectives/*,src/maxrl/tasks/*" --fail-under=100
+
+test-all: $(VENV)/.installed-dev
+	$(LOCAL) $(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -c 'import sys; sys.exit("maxrl needs Python 3.11 or newer, not " + sys.version.split()[0] + ": make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(if $(UV),$(UV) venv --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml $(CONSTRAINTS)
+	$(PIP) --quiet $(PINS) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --quiet $(PINS) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

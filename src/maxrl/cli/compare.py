@@ -1,0 +1,56 @@
+"""`maxrl compare`."""
+
+import shlex
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from maxrl.cli.common import make_console, quiet_libraries, take_flags
+from maxrl.errors import MaxRLError
+from maxrl.experiments.compare import CompareArguments, compare
+from maxrl.experiments.recipe import help_text, make_recipe, read_fields, resolved_fields, to_yaml
+from maxrl.experiments.report import summary_table
+
+EXAMPLES = """\
+examples:
+  maxrl compare --config recipes/subset_sum_tiny.yaml
+  maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl grpo rloo --seeds 0 1 2 --output_dir runs/three
+
+Done runs are kept and died ones resumed when the same command is given again; --overwrite_output_dir starts anew.
+-q           no progress
+--dry-run    print the recipe that all runs share and stop"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Compare, print the table and the path of the report."""
+    if {"-h", "--help"} & set(argv):
+        print(help_text(argv, "maxrl compare", (CompareArguments,)), EXAMPLES, sep="\n\n")
+        return 0
+    words, flags = take_flags(argv, "-q", "--quiet", "--dry-run", "--dry_run")
+    quiet_libraries()
+    given = read_fields(words, (CompareArguments,))
+    if flags & {"--dry-run", "--dry_run"}:
+        own = CompareArguments(
+            **{name: given.pop(name) for name in ("estimators", "seeds", "jobs") if name in given}
+        )
+        print(
+            to_yaml(
+                {"estimators": own.estimators, "seeds": own.seeds, **resolved_fields(make_recipe(given))}
+            ),
+            end="",
+        )
+        return 0
+    comparison, report = compare(
+        given,
+        command=shlex.join(["maxrl", "compare", *words]),
+        console=make_console(quiet=bool(flags & {"-q", "--quiet"})),
+    )
+    Console().print(summary_table(comparison))
+    print(f"report: {report}")
+    failed = [run for run in comparison.runs if run.status == "failed"]
+    if failed:
+        first = failed[0]
+        raise MaxRLError(
+            f"{len(failed)} of {len(comparison.runs)} runs failed; {first.folder}: {first.error}"
+        )
+    return 0

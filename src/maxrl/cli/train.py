@@ -1,0 +1,37 @@
+"""`maxrl train`."""
+
+from collections.abc import Sequence
+
+from maxrl.cli.common import make_console, quiet_libraries, take_flags
+from maxrl.experiments.recipe import help_text, parse_recipe, resolved_fields, to_yaml
+from maxrl.experiments.runs import train_run
+
+EXAMPLES = """\
+examples:
+  maxrl train --config recipes/subset_sum_tiny.yaml
+  maxrl train --config recipes/subset_sum_tiny.yaml --advantage_estimator grpo --learning_rate 1e-4 --dry-run
+  maxrl train --config recipes/subset_sum_tiny.yaml --resume_from_checkpoint true
+
+-q           no progress
+--dry-run    print the resolved recipe and stop
+Ctrl-C finishes the step, saves a checkpoint and stops; the second stops at once."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train, evaluate, and print what changed."""
+    if {"-h", "--help"} & set(argv):
+        print(help_text(argv, "maxrl train"), EXAMPLES, sep="\n\n")
+        return 0
+    words, flags = take_flags(argv, "-q", "--quiet", "--dry-run", "--dry_run")
+    quiet_libraries()
+    recipe = parse_recipe(words)
+    if flags & {"--dry-run", "--dry_run"}:
+        print(to_yaml(resolved_fields(recipe)), end="")
+        return 0
+    record = train_run(recipe, console=make_console(quiet=bool(flags & {"-q", "--quiet"})))
+    if recipe.training.process_index == 0:
+        if record.evaluation is not None:
+            curve = "  ".join(f"pass@{entry.k} {entry.estimate:.3f}" for entry in record.evaluation.pass_at_k)
+            print(f"after training: {curve}")
+        print(f"run: {recipe.training.output_dir}")
+    return 0

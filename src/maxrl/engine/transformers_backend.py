@@ -1,0 +1,142 @@
+"""Generation through `transformers`' own `generate`: works for every causal model, fast for none."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from maxrl.engine.protocol import Completion, SamplingParams
+from maxrl.errors import InputError
+
+
+class TransformersGenerator:
+    """`Generator` on top of a transformers causal language model.
+
+    Args:
+        model: the policy; may be wrapped by peft. It is read, never changed: training mode is restored.
+        stop_ids: token ids that end a completion (the end of text, the end of a turn …).
+        pad_id: id that fills shorter rows; any id will do, it never reaches the result.
+        batch_tokens: most tokens, prompts and completions together, that one call of `generate` may hold;
+            bounds memory. Log-probabilities do not depend on it, the draws do.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_ids: Sequence[int],
+        pad_id: int,
+        batch_tokens: int = 65_536,
+    ) -> None:
+        if not stop_ids:
+            raise InputError("a generator needs at least one stop token id (eos_token_id of the tokenizer)")
+        self.model = model
+        self.stop_ids = tuple(dict.fromkeys(stop_ids))
+        self.pad_id = pad_id
+        self.batch_tokens = batch_tokens
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int
+    ) -> list[list[Completion]]:
+        """See `Generator.generate`."""
+        if any(len(prompt) == 0 for prompt in prompts):
+            raise InputError("a prompt has no tokens; give each prompt at least one (such as <bos>)")
+        completions: list[list[Completion]] = []
+        with _sampling_mode(self.model), _seeded(self.model.device, seed), torch.no_grad():
+            for batch in self._batches(prompts, params):
+                completions.extend(self._generate_batch(batch, params))
+        return completions
+
+    def _batches(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams
+    ) -> Iterator[Sequence[Sequence[int]]]:
+        longest = max((len(prompt) for prompt in prompts), default=0)
+        row_tokens = (longest + params.max_completion_length) * params.num_generations
+        size = max(1, self.batch_tokens // max(1, row_tokens))
+        for start in range(0, len(prompts), size):
+            yield prompts[start : start + size]
+
+    def _generate_batch(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.full((len(prompts), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        output = self.model.generate(
+            input_ids=ids.to(self.model.device),
+            attention_mask=mask.to(self.model.device),
+            generation_config=self._generation_config(params),
+        )
+        new_BT: Tensor = output.sequences[:, width:]
+        # `scores` are the processed logits each token was drawn from; masked tokens are -inf there.
+        logprobs_BT = torch.stack(
+            [
+                torch.log_softmax(scores_BV.float(), dim=-1).gather(1, new_BT[:, step, None]).squeeze(1)
+                for step, scores_BV in enumerate(output.scores)
+            ],
+            dim=1,
+        )
+        rows = [
+            self._completion(tokens, logprobs)
+            for tokens, logprobs in zip(new_BT.tolist(), logprobs_BT.tolist(), strict=True)
+        ]
+        count = params.num_generations
+        return [rows[start : start + count] for start in range(0, len(rows), count)]
+
+    def _generation_config(self, params: SamplingParams) -> GenerationConfig:
+        greedy = params.temperature == 0
+        sampling = (
+            {}
+            if greedy
+            else {
+                "temperature": params.temperature,
+                "top_p": params.top_p,
+                "top_k": params.top_k,
+                "min_p": params.min_p,
+            }
+        )
+        return GenerationConfig(
+            do_sample=not greedy,
+            num_return_sequences=params.num_generations,
+            max_new_tokens=params.max_completion_length,
+            eos_token_id=list(self.stop_ids),
+            pad_token_id=self.pad_id,
+            return_dict_in_generate=True,
+            output_scores=True,
+            disable_compile=True,
+            **sampling,
+        )
+
+    def _completion(self, tokens: list[int], logprobs: list[float]) -> Completion:
+        stops = [position for position, token in enumerate(tokens) if token in self.stop_ids]
+        length = stops[0] + 1 if stops else len(tokens)
+        return Completion(
+            token_ids=tuple(tokens[:length]),
+            logprobs=tuple(logprobs[:length]),
+            finish_reason="stop" if stops else "length",
+        )
+
+
+@contextmanager
+def _sampling_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, so that dropout is off; the mode before is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """A random stream of its own: `generate` draws from torch's global generators only."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

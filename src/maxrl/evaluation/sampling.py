@@ -1,0 +1,183 @@
+"""Sample a policy on a task's evaluation stream and score every completion."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from transformers import PreTrainedTokenizerBase
+
+from maxrl.engine import Completion, Generator, SamplingParams
+from maxrl.errors import InputError
+from maxrl.evaluation.curves import default_ks, pass_curve
+from maxrl.evaluation.files import atomic_text
+from maxrl.evaluation.records import Evaluation, ProblemCounts
+from maxrl.models.text import decode_completion, encode_prompt
+from maxrl.tasks import Example, Task, Verdict
+
+PROBLEMS_AT_ONCE = 16
+"""Problems sampled between two reports of progress. Part of what determines the draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """How a model is evaluated on a task."""
+
+    eval_problems: int = field(default=100, metadata={"help": "Problems in the evaluation."})
+    eval_samples: int = field(default=64, metadata={"help": "Completions sampled per problem (n of pass@k)."})
+    eval_ks: list[int] | None = field(
+        default=None, metadata={"help": "The k of pass@k; by default powers of two up to eval_samples."}
+    )
+    eval_seed: int = field(default=0, metadata={"help": "Seed of the evaluation's problems and draws."})
+    eval_temperature: float = field(default=1.0, metadata={"help": "Sampling temperature in evaluation."})
+    eval_top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling in evaluation; 1 keeps all."})
+    eval_top_k: int = field(default=0, metadata={"help": "Top-k sampling in evaluation; 0 keeps all."})
+    eval_greedy: bool = field(
+        default=True, metadata={"help": "Also decode each problem greedily and report the accuracy."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.eval_problems < 1:
+            raise InputError(f"eval_problems must be at least 1, but is {self.eval_problems}")
+        if self.eval_samples < 1:
+            raise InputError(f"eval_samples must be at least 1, but is {self.eval_samples}")
+        if self.eval_temperature <= 0:
+            raise InputError(
+                f"eval_temperature must be above 0, but is {self.eval_temperature}; eval_greedy covers greedy decoding"
+            )
+        wrong = [k for k in self.eval_ks or [] if not 1 <= k <= self.eval_samples]
+        if wrong:
+            raise InputError(
+                f"eval_ks must lie between 1 and eval_samples ({self.eval_samples}), but has {wrong}: pass@k of more "
+                "samples than were drawn cannot be estimated; raise eval_samples or drop them"
+            )
+
+    @property
+    def ks(self) -> list[int]:
+        """The k of the curve."""
+        return sorted(set(self.eval_ks)) if self.eval_ks else default_ks(self.eval_samples)
+
+
+def evaluate(
+    generator: Generator,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    settings: EvalSettings,
+    *,
+    max_completion_length: int,
+    samples_file: Path | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Evaluation:
+    """Sample `eval_samples` completions of each of `eval_problems` problems and score them.
+
+    The problems are the task's `eval` stream at `eval_seed`: training never sees them, and every model
+    evaluated with the same settings answers the same ones.
+
+    Args:
+        generator: the policy.
+        tokenizer: of the policy.
+        task: makes the problems and scores the completions.
+        settings: what to draw.
+        max_completion_length: most new tokens per completion.
+        samples_file: where every completion goes, a JSON object a line; written whole or not at all.
+        progress: called with the number of problems finished so far.
+    """
+    started = time.perf_counter()
+    examples = task.examples("eval", settings.eval_problems, seed=settings.eval_seed)
+    params = SamplingParams(
+        max_completion_length=max_completion_length,
+        num_generations=settings.eval_samples,
+        temperature=settings.eval_temperature,
+        top_p=settings.eval_top_p,
+        top_k=settings.eval_top_k,
+    )
+    greedy = SamplingParams(max_completion_length=max_completion_length, temperature=0.0)
+    problems: list[ProblemCounts] = []
+    tokens = 0
+    with atomic_text(samples_file) if samples_file else nullcontext() as sink:
+        for start in range(0, len(examples), PROBLEMS_AT_ONCE):
+            batch = examples[start : start + PROBLEMS_AT_ONCE]
+            prompts = [encode_prompt(tokenizer, example.prompt) for example in batch]
+            # One stream per batch of problems, apart from each other for any two nearby seeds.
+            seed = settings.eval_seed * 1_000_003 + start
+            drawn = generator.generate(prompts, params, seed=seed)
+            best: list[list[Completion]] = [[] for _ in batch]
+            if settings.eval_greedy:
+                best = generator.generate(prompts, greedy, seed=seed)
+            for example, completions, likeliest in zip(batch, drawn, best, strict=True):
+                tokens += sum(len(completion.token_ids) for completion in completions)
+                problems.append(_score(example, completions, likeliest, tokenizer, task, sink))
+            if progress is not None:
+                progress(len(problems))
+    return Evaluation(
+        problems=tuple(problems),
+        pass_at_k=pass_curve(problems, settings.ks),
+        greedy_accuracy=_greedy_accuracy(problems),
+        confidence=0.95,
+        completion_tokens=tokens,
+        seconds=time.perf_counter() - started,
+        settings={
+            **asdict(settings),
+            "eval_ks": settings.ks,
+            "max_completion_length": max_completion_length,
+            "task": task.name,
+        },
+    )
+
+
+def _score(
+    example: Example,
+    completions: Sequence[Completion],
+    likeliest: Sequence[Completion],
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    sink: TextIO | None,
+) -> ProblemCounts:
+    """Verdicts on one problem's completions, the sampled ones counted, all of them written down."""
+
+    def verdict_on(completion: Completion, *, greedy: bool) -> Verdict:
+        text = decode_completion(tokenizer, completion.token_ids)
+        verdict = task.score(example.truth, text)
+        if sink is not None:
+            row = _sample_row(example, completion, text, verdict, greedy=greedy)
+            sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return verdict
+
+    verdicts = [verdict_on(completion, greedy=False) for completion in completions]
+    greedy_verdicts = [verdict_on(completion, greedy=True) for completion in likeliest]
+    scored = [verdict for verdict in verdicts if verdict.error is None]
+    greedy_scored = [verdict for verdict in greedy_verdicts if verdict.error is None]
+    return ProblemCounts(
+        id=example.id,
+        scored=len(scored),
+        correct=sum(verdict.success for verdict in scored),
+        errors=len(verdicts) - len(scored),
+        truncated=sum(completion.finish_reason == "length" for completion in completions),
+        greedy_success=greedy_scored[0].success if greedy_scored else None,
+    )
+
+
+def _sample_row(
+    example: Example, completion: Completion, text: str, verdict: Verdict, *, greedy: bool
+) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "prompt": example.prompt,
+        "completion": text,
+        "success": verdict.success,
+        "reward": verdict.reward,
+        "reason": verdict.reason,
+        "error": verdict.error,
+        "finish_reason": completion.finish_reason,
+        "tokens": len(completion.token_ids),
+        "logprob": sum(completion.logprobs),
+        "greedy": greedy,
+    }
+
+
+def _greedy_accuracy(problems: Sequence[ProblemCounts]) -> float | None:
+    judged = [problem.greedy_success for problem in problems if problem.greedy_success is not None]
+    return sum(judged) / len(judged) if judged else None

@@ -1,0 +1,157 @@
+"""What watches a run: its metrics on disk, its progress on the terminal, and Ctrl-C."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log of the trainer to `metrics.jsonl`, with `step` and `elapsed` seconds of training.
+
+    A resumed run drops the rows after its checkpoint, and its clock goes on where the checkpoint was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._started = 0.0
+        self._elapsed_before = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            kept = [row for row in read_metrics(self.path) if row["step"] <= state.global_step]
+            self._elapsed_before = kept[-1]["elapsed"] if kept else 0.0
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._started = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        elapsed = self._elapsed_before + time.perf_counter() - self._started
+        row = {"step": state.global_step, "elapsed": round(elapsed, 3)}
+        row.update({name: value for name, value in logs.items() if isinstance(value, (int, float))})
+        with self.path.open("a") as sink:
+            sink.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a `metrics.jsonl`; a last line that a killed process left half written is dropped."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, float]] = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class ProgressBar(TrainerCallback):
+    """A bar with the success rate in it; a line every tenth of the way where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._note = ""
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if not state.is_world_process_zero or not self.console.is_terminal:
+            return
+        self._bar = new_progress(self.console)
+        self._bar.start()
+        self._task = self._bar.add_task(
+            "training", total=state.max_steps, completed=state.global_step, note=""
+        )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        logs = logs or {}
+        if "success_rate" in logs:
+            dead = logs.get("frac_reward_zero_mean", 0.0)
+            self._note = f"success {logs['success_rate']:.3f}  dead groups {dead:.0%}"
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step, note=self._note)
+        elif state.is_world_process_zero and state.global_step % max(1, state.max_steps // 10) == 0:
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._note}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def new_progress(console: Console) -> Progress:
+    """A bar as all our commands draw it; tasks carry a `note`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class StopOnInterrupt(TrainerCallback):
+    """Turns the first Ctrl-C into: finish this step, save a checkpoint, stop. A second one stops at once.
+
+    Use as a context manager around `trainer.train()`; `interrupted` says afterwards whether it happened.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        sys.stderr.write("\nfinishing this step, then saving a checkpoint; Ctrl-C again stops at once\n")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True

@@ -1,0 +1,103 @@
+"""A small Qwen2 and a word-level tokenizer, made on the spot from a task's vocabulary.
+
+The model knows nothing until it has been trained on demonstrations: `maxrl.training.warm_start`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from maxrl.errors import InputError
+
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
+"""Ids 0 to 3, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """Shape of the model that `--model_name_or_path tiny` builds (a Qwen2 with tied embeddings)."""
+
+    tiny_layers: int = field(default=3, metadata={"help": "Transformer layers of the tiny model."})
+    tiny_width: int = field(default=128, metadata={"help": "Hidden size of the tiny model."})
+    tiny_heads: int = field(
+        default=4, metadata={"help": "Attention heads of the tiny model; must divide tiny_width."}
+    )
+    tiny_kv_heads: int = field(
+        default=2, metadata={"help": "Key/value heads of the tiny model; must divide tiny_heads."}
+    )
+    tiny_feed_forward: int = field(
+        default=512, metadata={"help": "Width of the feed-forward layers of the tiny model."}
+    )
+    tiny_positions: int = field(
+        default=512, metadata={"help": "Longest prompt and completion together, in tokens."}
+    )
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, but is {value}")
+        if self.tiny_width % (2 * self.tiny_heads):
+            raise InputError(
+                f"tiny_width ({self.tiny_width}) must be a multiple of twice tiny_heads ({self.tiny_heads}): "
+                "rotary positions need heads of even size"
+            )
+        if self.tiny_heads % self.tiny_kv_heads:
+            raise InputError(
+                f"tiny_heads ({self.tiny_heads}) must be a multiple of tiny_kv_heads ({self.tiny_kv_heads})"
+            )
+
+
+def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per word of `words`, after the four special tokens.
+
+    Texts are split at white space; a prompt is opened by `<bos>`; decoding joins words by single spaces.
+    """
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL_TOKENS, *words])}
+    if len(vocabulary) != len(SPECIAL_TOKENS) + len(words):
+        raise InputError("a vocabulary must not name a word twice, nor one of " + ", ".join(SPECIAL_TOKENS))
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    backend.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_tiny(
+    tokenizer: PreTrainedTokenizerFast, shape: TinyModel | None = None, *, seed: int = 0
+) -> Qwen2ForCausalLM:
+    """A Qwen2 of the given shape with random weights, the same for the same seed, in float32.
+
+    The global random state is left as it was.
+    """
+    shape = shape or TinyModel()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.tiny_width,
+        intermediate_size=shape.tiny_feed_forward,
+        num_hidden_layers=shape.tiny_layers,
+        num_attention_heads=shape.tiny_heads,
+        num_key_value_heads=shape.tiny_kv_heads,
+        max_position_embeddings=shape.tiny_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2ForCausalLM(config)

@@ -1,0 +1,128 @@
+"""`MaxRLConfig`: TRL's `GRPOConfig` plus the choice of estimator."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from transformers.utils import is_torch_bf16_gpu_available
+from trl import GRPOConfig
+
+from maxrl.errors import InputError
+from maxrl.objectives import GRPO, get_estimator
+
+
+@dataclass
+class MaxRLConfig(GRPOConfig):
+    """Configuration of `MaxRLTrainer`: every option of TRL's `GRPOConfig`, and these.
+
+    Args:
+        advantage_estimator (`str`, defaults to `"maxrl"`):
+            Name of the advantage estimator: `maxrl` (or `max_rl`), `grpo`, `rloo`, `dr_grpo`, `reinforce`.
+        advantage_estimator_kwargs (`dict`, *optional*):
+            Options of the estimator, for example `{"no_success": "penalize"}` for `maxrl`.
+        correctness_threshold (`float`, *optional*):
+            Turns graded rewards into success: a rollout succeeds where its (weighted, summed) reward is greater
+            than the threshold; the estimator then sees 1 for success and 0 for failure.
+        loss_type (`str`, defaults to `"dr_grpo"`):
+            How token losses are aggregated. The theory sums log-probabilities over the tokens of a rollout and
+            averages over rollouts; `"dr_grpo"` divides that sum by the constant `max_completion_length` and so
+            keeps the estimator unbiased up to a scale. TRL's default `"dapo"` divides by the number of tokens
+            in the batch, which makes every rollout's weight depend on the lengths of the others.
+        scale_rewards (`str`, *optional*):
+            TRL's own rescaling of advantages. The estimator decides that here, so leave it unset; a value that
+            says the same as the estimator (`"group"` with `grpo`, `"none"` with the others) is accepted, one
+            that contradicts it is refused.
+        bf16 (`bool`, *optional*):
+            As in TRL, which turns it on by default, except that it stays off on a machine without a device for it.
+
+    Refused when the configuration is made, with an `InputError` that names the remedy: an estimator that does not
+    exist or options it does not have, `num_generations < 2` (a group of one carries no signal),
+    `multi_objective_aggregation="normalize_then_sum"` (it divides each reward by its own standard deviation before
+    the estimator could see it), and a contradicting `scale_rewards`.
+    """
+
+    _VALID_DICT_FIELDS: ClassVar = [*GRPOConfig._VALID_DICT_FIELDS, "advantage_estimator_kwargs"]
+
+    advantage_estimator: str = field(
+        default="maxrl",
+        metadata={"help": "Advantage estimator: maxrl (or max_rl), grpo, rloo, dr_grpo, reinforce."},
+    )
+    advantage_estimator_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Options of the estimator as a mapping, e.g. \'{"no_success": "penalize"}\'.'},
+    )
+    correctness_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "A rollout succeeds where its reward is greater than this; turns graded rewards into 0 and 1."
+        },
+    )
+    loss_type: str = field(
+        default="dr_grpo",
+        metadata={
+            "help": "Aggregation of token losses. 'dr_grpo' divides by a constant, which keeps the estimator unbiased "
+            "up to a scale; TRL's default 'dapo' divides by the number of tokens in the batch."
+        },
+    )
+    scale_rewards: str | None = field(
+        default=None,
+        metadata={
+            "help": "Leave unset: the estimator decides the scaling. A contradicting value is refused."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.num_generations is None or self.num_generations < 2:
+            raise InputError(
+                f"num_generations must be at least 2, but is {self.num_generations}: a group of one rollout has no "
+                "baseline and carries no signal; MaxRL gains from 8 and more"
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise InputError(
+                f"multi_objective_aggregation={self.multi_objective_aggregation!r} is not supported: it normalises each "
+                "reward by its own standard deviation before the estimator sees it; use 'sum_then_normalize' with "
+                "reward_weights"
+            )
+        if self.loss_type == "dr_grpo" and not self.max_completion_length:
+            raise InputError(
+                "loss_type='dr_grpo' divides by max_completion_length: set max_completion_length"
+            )
+        self._check_scale_rewards()
+        if self.bf16 is None and not is_torch_bf16_gpu_available():
+            self.bf16 = False  # TRL would set it to True and then refuse to run on a CPU
+        if self.activation_checkpointing is None:
+            self.activation_checkpointing = self.gradient_checkpointing  # the name transformers moves to
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # torch warns where there is no device to pin for
+        super().__post_init__()
+
+    def estimator(self) -> Any:
+        """The estimator this configuration names, made anew.
+
+        Raises:
+            InputError: no estimator has this name, or it does not have these options.
+        """
+        options = self.advantage_estimator_kwargs or {}
+        if isinstance(options, str):
+            try:
+                options = json.loads(options)
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f'advantage_estimator_kwargs must be a JSON object such as \'{{"no_success": "penalize"}}\', but '
+                    f"is {options!r}: {error}"
+                ) from error
+        if not isinstance(options, dict):
+            raise InputError(f"advantage_estimator_kwargs must be a mapping, but is {options!r}")
+        return get_estimator(self.advantage_estimator, **options)
+
+    def _check_scale_rewards(self) -> None:
+        estimator = self.estimator()
+        same = "group" if isinstance(estimator, GRPO) else "none"
+        asked = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)
+        if asked not in (None, same):
+            raise InputError(
+                f"scale_rewards={self.scale_rewards!r} contradicts advantage_estimator={self.advantage_estimator!r}, "
+                f"which decides the scaling itself (as {same!r} does, if at all); leave scale_rewards unset, or choose "
+                "the estimator you mean: 'grpo' divides by the group's standard deviation, 'dr_grpo' by nothing"
+            )

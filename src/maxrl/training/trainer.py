@@ -1,0 +1,174 @@
+"""`MaxRLTrainer`: TRL's GRPOTrainer with the advantages of any maxrl estimator."""
+
+import textwrap
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl import GRPOTrainer
+
+from maxrl.errors import InputError, RewardError
+from maxrl.training.config import MaxRLConfig
+from maxrl.training.rewards import check_reward_function
+
+
+class MaxRLTrainer(GRPOTrainer):
+    """Maximum likelihood reinforcement learning (arXiv 2602.02710), drop-in for TRL's `GRPOTrainer`.
+
+    Everything but the advantages is TRL's: data, rewards, generation, clipping, KL, LoRA, vLLM, tools, accelerate,
+    checkpoints, logging. The constructor takes what `GRPOTrainer` takes, with a `MaxRLConfig` as `args`.
+
+    ```python
+    trainer = MaxRLTrainer(model="Qwen/Qwen2.5-0.5B-Instruct", reward_funcs=reward, args=MaxRLConfig("out"),
+                           train_dataset=dataset)
+    trainer.train()
+    ```
+
+    Metrics beside TRL's, each over the whole generation batch of all ranks. The *signal* is what the estimator
+    sees: the weighted sum of the rewards, or with `correctness_threshold` 1 where that sum is greater and else 0.
+    A *success* is a rollout whose signal is 1.
+
+    - `success_rate`: fraction of scored rollouts that are successes.
+    - `frac_reward_zero_mean`: fraction of groups whose mean signal is 0 (no success: dead groups).
+    - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success (mastered prompts).
+    - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
+    - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
+
+    Overrides, and why:
+
+    - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, and turns
+      TRL's own scaling off.
+    - `_calculate_rewards`: remembers the gathered reward matrix, which TRL hands to nobody.
+    - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table.
+    - `_generate_single_turn`: samples in evaluation mode, because TRL leaves dropout on.
+
+    Raises:
+        RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL); a
+            checkpoint is saved first.
+    """
+
+    _tag_names: ClassVar = ["trl", "maxrl"]
+    _name = "MaxRL"
+    _paper: ClassVar = {
+        "title": "Maximum Likelihood Reinforcement Learning",
+        "id": "2602.02710",
+        "citation": textwrap.dedent("""\
+            @article{tajwar2026maxrl,
+                title        = {{Maximum Likelihood Reinforcement Learning}},
+                author       = {Fahim Tajwar and Guanning Zeng and Yueer Zhou and Yuda Song and Daman Arora and
+                                Yiding Jiang and Jeff Schneider and Ruslan Salakhutdinov and Haiwen Feng and
+                                Andrea Zanette},
+                year         = 2026,
+                eprint       = {arXiv:2602.02710},
+            }"""),
+    }
+
+    args: MaxRLConfig
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: Any = None,
+        args: MaxRLConfig | None = None,
+        *positional: Any,
+        **keywords: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config._name_or_path
+            args = MaxRLConfig(f"{name.split('/')[-1] or 'model'}-MaxRL")
+        if not isinstance(args, MaxRLConfig):
+            raise InputError(
+                f"MaxRLTrainer needs a MaxRLConfig as args, but got {type(args).__name__}; MaxRLConfig takes every "
+                "option of GRPOConfig"
+            )
+        self.estimator = args.estimator()
+        self._gathered_rewards: Tensor | None = None
+        self._warned_nonbinary = False
+        if isinstance(reward_funcs, list):
+            reward_funcs = [check_reward_function(function) for function in reward_funcs]
+        else:
+            reward_funcs = check_reward_function(reward_funcs)
+        super().__init__(model, reward_funcs, args, *positional, **keywords)
+        # The estimator scales; TRL only centres, and what it centres is replaced.
+        self.scale_rewards = "none"
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._gathered_rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._gathered_rewards
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return super()._generate_single_turn(*args, **kwargs)
+        finally:
+            self.model.train(was_training)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        mode = "train" if self.model.training else "eval"
+        output = super()._generate_and_score_completions(inputs)
+        signal_GN = self._signal(self.num_generations if mode == "train" else self.num_generations_eval)
+        try:
+            advantages_GN = self.estimator(signal_GN)
+        except RewardError as error:
+            if mode == "train":
+                # Every rank sees the gathered rewards and comes here, so that saving together is safe.
+                self._save_checkpoint(self.model, trial=None)
+                raise RewardError(
+                    f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
+                    f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"
+                ) from error
+            raise
+        self._log_signal(signal_GN, advantages_GN, mode)
+        self._replace_advantages(output, advantages_GN.flatten())
+        return output
+
+    def _signal(self, num_generations: int) -> Tensor:
+        """What the estimator sees, (groups, rollouts) over all ranks; NaN where no reward function gave a value."""
+        assert self._gathered_rewards is not None, "TRL scores completions before it computes advantages"
+        rewards = self._gathered_rewards
+        weights = self.reward_weights.to(rewards.device).unsqueeze(0)
+        signal = (rewards * weights).nansum(dim=1)
+        signal[torch.isnan(rewards).all(dim=1)] = torch.nan
+        if self.args.correctness_threshold is not None:
+            success = (signal > self.args.correctness_threshold).to(signal.dtype)
+            signal = torch.where(signal.isnan(), signal, success)
+        return signal.view(-1, num_generations)
+
+    def _log_signal(self, signal_GN: Tensor, advantages_GN: Tensor, mode: str) -> None:
+        scored_GN = ~signal_GN.isnan()
+        live_groups = scored_GN.any(dim=1)
+        scored = int(scored_GN.sum())
+        success_GN = signal_GN == 1
+        nonbinary = int((scored_GN & ~success_GN & (signal_GN != 0)).sum())
+        zero_mean_G = (signal_GN.nansum(dim=1) == 0) & live_groups
+        all_success_G = (success_GN | ~scored_GN).all(dim=1) & live_groups
+        metrics = {
+            "success_rate": int(success_GN.sum()) / max(scored, 1),
+            "frac_reward_zero_mean": zero_mean_G.float().mean().item(),
+            "frac_reward_all_success": all_success_G.float().mean().item(),
+            "advantage_mass": float(advantages_GN.abs().sum()) / max(scored, 1),
+            "frac_reward_nonbinary": nonbinary / max(scored, 1),
+        }
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(value)
+        if nonbinary and not self._warned_nonbinary:
+            self._warned_nonbinary = True
+            warnings.warn(
+                f"{nonbinary} of {scored} rewards are neither 0 nor 1. The estimator "
+                f"'{self.args.advantage_estimator}' is applied to them as it is, but what it then optimises is no "
+                "likelihood of success; correctness_threshold turns graded rewards into success",
+                stacklevel=2,
+            )
+
+    def _replace_advantages(self, output: dict[str, Any], advantages: Tensor) -> None:
+        """Put the advantages of all ranks into the logged table, and this rank's into the batch."""
+        logged = self._logs["advantages"]
+        for _ in range(min(len(logged), len(advantages))):
+            logged.pop()
+        logged.extend(advantages.tolist())
+        local = output["advantages"].size(0)
+        start = self.accelerator.process_index * local
+        output["advantages"] = advantages[start : start + local].to(output["advantages"].dtype)

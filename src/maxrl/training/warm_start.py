@@ -1,0 +1,239 @@
+"""Warm starts: a tiny model trained on a task's demonstrations until it solves a stated share of problems.
+
+Reinforcement learning can only sharpen what a model already does sometimes; a random model never succeeds.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from datasets import IterableDataset
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from trl import SFTConfig, SFTTrainer
+
+from maxrl.engine import TransformersGenerator
+from maxrl.errors import InputError, MaxRLError
+from maxrl.evaluation import EvalSettings, evaluate
+from maxrl.models import TinyModel, build_tiny, build_tokenizer, encode_prompt
+from maxrl.tasks import Task
+
+FORMAT = 1
+"""Raised whenever this file changes what a warm start is, so that older caches are not used."""
+
+CHECK_EVERY = 50
+"""Optimizer steps between two measurements of the pass rate."""
+
+DEMONSTRATION_SEED = 2**31 - 1
+"""Stream of the demonstrations; reinforcement learning draws its problems from the streams of small seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Supervised training of the tiny model on demonstrations, before reinforcement learning."""
+
+    warm_start_pass_rate: float = field(
+        default=0.25,
+        metadata={"help": "Stop as soon as this share of sampled completions succeeds (pass@1)."},
+    )
+    warm_start_max_steps: int = field(
+        default=3000, metadata={"help": "Give up after this many optimizer steps."}
+    )
+    warm_start_batch_size: int = field(default=64, metadata={"help": "Demonstrations per optimizer step."})
+    warm_start_learning_rate: float = field(
+        default=1e-3, metadata={"help": "Learning rate of the warm start (AdamW, constant after 20 steps)."}
+    )
+    warm_start_seed: int = field(
+        default=0, metadata={"help": "Seed of the random weights and of the demonstrations."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warm_start_pass_rate < 1:
+            raise InputError(
+                f"warm_start_pass_rate must lie between 0 and 1, but is {self.warm_start_pass_rate}"
+            )
+        for name in ("warm_start_max_steps", "warm_start_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if self.warm_start_learning_rate <= 0:
+            raise InputError(
+                f"warm_start_learning_rate must be above 0, but is {self.warm_start_learning_rate}"
+            )
+
+
+def cache_folder() -> Path:
+    """Where warm starts are kept: `$MAXRL_CACHE`, else `~/.cache/maxrl`."""
+    return Path(os.environ.get("MAXRL_CACHE") or Path.home() / ".cache" / "maxrl")
+
+
+def warm_start(
+    task: Task,
+    shape: TinyModel,
+    settings: WarmStart,
+    *,
+    max_completion_length: int,
+    progress: Any = None,
+) -> Path:
+    """The folder of a tiny model that solves `warm_start_pass_rate` of the task's problems.
+
+    It is trained on the spot the first time and taken from the cache afterwards. The cache's key is everything
+    that determines the result: task and parameters, shape, settings, and the versions of the libraries.
+
+    Args:
+        task: must have a vocabulary.
+        shape: of the model.
+        settings: of the supervised training.
+        max_completion_length: most new tokens when the pass rate is measured.
+        progress: called with (step, pass rate) after each measurement.
+
+    Returns:
+        A folder for `load_policy` and `load_tokenizer`, with `warm_start.json` (steps, pass rate, settings).
+
+    Raises:
+        InputError: the task has no vocabulary of its own.
+        MaxRLError: the pass rate was not reached within `warm_start_max_steps`.
+    """
+    vocabulary = task.vocabulary()
+    if vocabulary is None:
+        raise InputError(
+            f"task {task.name} in this form has no vocabulary of its own, so that no tiny model can be built for it; "
+            "choose its compact form (for subset_sum: prompt_format=compact), or name a model"
+        )
+    description = {
+        "format": FORMAT,
+        "task": {"name": task.name, **vars(task)},
+        "shape": asdict(shape),
+        "settings": asdict(settings),
+        "max_completion_length": max_completion_length,
+        "versions": {name: version(name) for name in ("maxrl", "torch", "transformers", "trl")},
+    }
+    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / "warm-starts" / f"{task.name}-{key}"
+    if folder.is_dir():
+        return folder
+
+    tokenizer = build_tokenizer(vocabulary.words)
+    model = build_tiny(tokenizer, shape, seed=settings.warm_start_seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        watcher = _StopAtPassRate(task, tokenizer, settings, max_completion_length, progress)
+        trainer = SFTTrainer(
+            model=model,
+            args=_sft_config(partial, settings),
+            train_dataset=IterableDataset.from_generator(
+                _demonstrations, gen_kwargs={"task": task, "tokenizer": tokenizer, "settings": settings}
+            ),
+            processing_class=tokenizer,
+            callbacks=[watcher],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        trainer.train()
+        if watcher.pass_rate < settings.warm_start_pass_rate:
+            raise MaxRLError(
+                f"the warm start solved {watcher.pass_rate:.3f} of the problems after {settings.warm_start_max_steps} "
+                f"steps, less than warm_start_pass_rate={settings.warm_start_pass_rate}; lower the rate, raise "
+                "warm_start_max_steps, or take an easier task or a larger tiny model"
+            )
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        result = {"pass_rate": watcher.pass_rate, "steps": watcher.steps, **description}
+        (partial / "warm_start.json").write_text(json.dumps(result, indent=2) + "\n")
+        _publish(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Move the finished folder to its name; another process may have been faster with the same result."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
+def _sft_config(folder: Path, settings: WarmStart) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=settings.warm_start_max_steps,
+        per_device_train_batch_size=settings.warm_start_batch_size,
+        learning_rate=settings.warm_start_learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=20,
+        seed=settings.warm_start_seed,
+        completion_only_loss=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        report_to="none",
+        logging_steps=CHECK_EVERY,
+        disable_tqdm=True,
+    )
+
+
+def _demonstrations(task: Task, tokenizer: Any, settings: WarmStart) -> Iterator[dict[str, list[int]]]:
+    """Token ids of prompt, demonstration and end of text, with the loss on the last two only."""
+    batch = settings.warm_start_batch_size
+    for start in range(0, settings.warm_start_max_steps * batch, batch):
+        seed = DEMONSTRATION_SEED - settings.warm_start_seed
+        for example in task.examples("train", batch, seed=seed, start=start):
+            prompt = encode_prompt(tokenizer, example.prompt)  # pyright: ignore[reportArgumentType]
+            answer = tokenizer(text=task.demonstration(example), add_special_tokens=False)["input_ids"]
+            answer = [*answer, tokenizer.eos_token_id]
+            yield {
+                "input_ids": prompt + answer,
+                "completion_mask": [0] * len(prompt) + [1] * len(answer),
+            }
+
+
+class _StopAtPassRate(TrainerCallback):
+    """Measures the pass rate every `CHECK_EVERY` steps, on problems of their own, and stops when it is reached."""
+
+    def __init__(
+        self, task: Task, tokenizer: Any, settings: WarmStart, max_completion_length: int, progress: Any
+    ) -> None:
+        self.task = task
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.max_completion_length = max_completion_length
+        self.progress = progress
+        self.pass_rate = 0.0
+        self.steps = 0
+
+    def on_step_end(
+        self, args: SFTConfig, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        if state.global_step % CHECK_EVERY and state.global_step < self.settings.warm_start_max_steps:
+            return
+        generator = TransformersGenerator(
+            model, stop_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id
+        )
+        # A stream apart from the ones that evaluations report (small seeds).
+        check = EvalSettings(
+            eval_problems=128, eval_samples=8, eval_ks=[1], eval_seed=2**31 - 1, eval_greedy=False
+        )
+        measured = evaluate(
+            generator, self.tokenizer, self.task, check, max_completion_length=self.max_completion_length
+        )
+        self.pass_rate = measured.at(1).estimate
+        self.steps = state.global_step
+        if self.progress is not None:
+            self.progress(self.steps, self.pass_rate)
+        if self.pass_rate >= self.settings.warm_start_pass_rate:
+            control.should_training_stop = True
