@@ -1,0 +1,46 @@
+"""Estimators on groups of rewards, and what each of them really optimises: pure functions on tensors.
+
+This room needs torch alone and knows nothing of models, text or trainers. Read it in this order:
+
+    rewards.py      whatever the caller has (lists, arrays, flat rewards with ids) → one matrix, and back
+    estimators.py   the estimators: one class, one docstring each
+    registry.py     the one dict that finds them by name
+    analysis.py     the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
+    pass_rates.py   pass@k without bias
+    arrays.py       numbers in any container → a tensor, or an error that says what is wrong
+
+To add an estimator: write its class in `estimators.py`, one entry in `registry.py`, one row in
+`tests/exact/test_expectations.py`. The conformance suite finds it through `ESTIMATORS`.
+
+Legend of array suffixes, here and in every room:
+
+    _GN    groups × rollouts; NaN marks a rollout that is missing from its group
+    _G1    one value per group, kept broadcastable against _GN
+    _R     flat rollouts, in the caller's order
+    _BT    rows × tokens
+    _BTV   rows × tokens × vocabulary
+
+Letters in formulas: r a reward, N the rollouts of a group, r̂ their mean, K the successes among them (binary
+rewards), p the true pass rate, ĝ = (1/N) Σ A_i ∇log π(y_i) the gradient that advantages A produce, and
+w_T(p) = (1 − (1−p)^T)/p the weight of truncation order T: T = 1 is plain RL, T → ∞ is maximum likelihood.
+"""
+
+from maxrl.objectives.analysis import effective_weight, order_weight
+from maxrl.objectives.estimators import GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce
+from maxrl.objectives.pass_rates import pass_at_k
+from maxrl.objectives.registry import ALIASES, ESTIMATORS, get_estimator
+
+__all__ = [
+    "ALIASES",
+    "ESTIMATORS",
+    "GRPO",
+    "RLOO",
+    "DrGRPO",
+    "Estimator",
+    "MaxRL",
+    "Reinforce",
+    "effective_weight",
+    "get_estimator",
+    "order_weight",
+    "pass_at_k",
+]
