@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from maxrl.objectives import ESTIMATORS, Estimator, effective_weight, get_estima
 PASS_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 """Where the table evaluates the weights."""
 
-BAR_WIDTH = 30
+BAR_WIDTH = 20
 """Columns for all bars together; the table fits a terminal of 80."""
 
 DESCRIPTION = """\
@@ -60,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="also draw the weights (.svg, .png or .pdf)"
     )
-    options = parser.parse_args(list(argv))
+    options = parser.parse_args(_joined(argv))
 
     chosen = [options.estimator] + ([options.vs] if options.vs else [])
     estimators = {name: get_estimator(name) for name in chosen}
@@ -81,6 +82,15 @@ def run(argv: Sequence[str]) -> int:
     if options.plot:
         print(f"plot: {weight_plot(estimators, options.n, options.plot)}")
     return 0
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--rewards -1,0` as one word: argparse takes a list that begins with a minus for an option."""
+    words = list(argv)
+    for index in range(len(words) - 1, 0, -1):
+        if words[index - 1] == "--rewards" and re.match(r"-[\d.]", words[index]):
+            words[index - 1 : index + 1] = [f"--rewards={words[index]}"]
+    return words
 
 
 def _numbers(text: str, option: str, *, missing: bool = False) -> list[float]:

@@ -1,5 +1,6 @@
 """The one protocol every generation back-end speaks. It sees token ids only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -29,7 +30,7 @@ class SamplingParams:
             raise InputError(f"max_completion_length must be at least 1, but is {self.max_completion_length}")
         if self.num_generations < 1:
             raise InputError(f"num_generations must be at least 1, but is {self.num_generations}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:  # NaN is refused as well
             raise InputError(f"temperature must be 0 (greedy) or above, but is {self.temperature}")
         if self.temperature == 0 and self.num_generations > 1:
             raise InputError("greedy completions (temperature 0) are all alike: ask for num_generations=1")

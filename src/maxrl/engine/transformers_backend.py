@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -18,8 +20,8 @@ class TransformersGenerator:
         model: the policy; may be wrapped by peft. It is read, never changed: training mode is restored.
         stop_ids: token ids that end a completion (the end of text, the end of a turn …).
         pad_id: id that fills shorter rows; any id will do, it never reaches the result.
-        batch_tokens: most tokens, prompts and completions together, that one call of `generate` may hold;
-            bounds memory. Log-probabilities do not depend on it, the draws do.
+        batch_tokens: most tokens, prompts and completions together, that one call of `generate` may hold (though
+            at least one completion); bounds memory. Log-probabilities do not depend on it, the draws do.
     """
 
     def __init__(
@@ -43,24 +45,24 @@ class TransformersGenerator:
         """See `Generator.generate`."""
         if any(len(prompt) == 0 for prompt in prompts):
             raise InputError("a prompt has no tokens; give each prompt at least one (such as <bos>)")
-        completions: list[list[Completion]] = []
+        # One row per completion: a group too large for one call is drawn in several.
+        rows = [prompt for prompt in prompts for _ in range(params.num_generations)]
+        completions: list[Completion] = []
         with _sampling_mode(self.model), _seeded(self.model.device, seed), torch.no_grad():
-            for batch in self._batches(prompts, params):
+            for batch in self._batches(rows, params):
                 completions.extend(self._generate_batch(batch, params))
-        return completions
+        count = params.num_generations
+        return [completions[start : start + count] for start in range(0, len(completions), count)]
 
     def _batches(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams
+        self, rows: Sequence[Sequence[int]], params: SamplingParams
     ) -> Iterator[Sequence[Sequence[int]]]:
-        longest = max((len(prompt) for prompt in prompts), default=0)
-        row_tokens = (longest + params.max_completion_length) * params.num_generations
-        size = max(1, self.batch_tokens // max(1, row_tokens))
-        for start in range(0, len(prompts), size):
-            yield prompts[start : start + size]
+        longest = max((len(prompt) for prompt in rows), default=0)
+        size = max(1, self.batch_tokens // (longest + params.max_completion_length))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
-    def _generate_batch(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams
-    ) -> list[list[Completion]]:
+    def _generate_batch(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Completion]:
         width = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), width), self.pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -81,12 +83,10 @@ class TransformersGenerator:
             ],
             dim=1,
         )
-        rows = [
+        return [
             self._completion(tokens, logprobs)
             for tokens, logprobs in zip(new_BT.tolist(), logprobs_BT.tolist(), strict=True)
         ]
-        count = params.num_generations
-        return [rows[start : start + count] for start in range(0, len(rows), count)]
 
     def _generation_config(self, params: SamplingParams) -> GenerationConfig:
         greedy = params.temperature == 0
@@ -102,7 +102,6 @@ class TransformersGenerator:
         )
         return GenerationConfig(
             do_sample=not greedy,
-            num_return_sequences=params.num_generations,
             max_new_tokens=params.max_completion_length,
             eos_token_id=list(self.stop_ids),
             pad_token_id=self.pad_id,
@@ -124,13 +123,22 @@ class TransformersGenerator:
 
 @contextmanager
 def _sampling_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, so that dropout is off; the mode before is restored."""
-    was_training = model.training
+    """Evaluation mode, so that dropout is off, and none of the generation defaults that a checkpoint brings along.
+
+    `generate` would apply those (a repetition penalty, suppressed tokens, a least length …) wherever ours are silent,
+    and sample from another distribution than the one that is trained. Everything is restored as it was.
+    """
+    training = [module for module in model.modules() if module.training]
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    defaults = base.generation_config
+    base.generation_config = GenerationConfig()
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        base.generation_config = defaults
+        for module in training:
+            module.training = True
 
 
 @contextmanager
@@ -138,5 +146,9 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
     """A random stream of its own: `generate` draws from torch's global generators only."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: it reaches the generators of all devices, also of those not restored here.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

@@ -1,6 +1,7 @@
 """Sample a policy on a task's evaluation stream and score every completion."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -44,10 +45,16 @@ class EvalSettings:
             raise InputError(f"eval_problems must be at least 1, but is {self.eval_problems}")
         if self.eval_samples < 1:
             raise InputError(f"eval_samples must be at least 1, but is {self.eval_samples}")
-        if self.eval_temperature <= 0:
+        if not 0 < self.eval_temperature < math.inf:
             raise InputError(
                 f"eval_temperature must be above 0, but is {self.eval_temperature}; eval_greedy covers greedy decoding"
             )
+        if not 0 < self.eval_top_p <= 1:
+            raise InputError(f"eval_top_p must lie in (0, 1], but is {self.eval_top_p}")
+        if self.eval_top_k < 0:
+            raise InputError(f"eval_top_k must be 0 (all tokens) or above, but is {self.eval_top_k}")
+        if self.eval_seed < 0:
+            raise InputError(f"eval_seed must be at least 0, but is {self.eval_seed}")
         wrong = [k for k in self.eval_ks or [] if not 1 <= k <= self.eval_samples]
         if wrong:
             raise InputError(

@@ -4,10 +4,11 @@ The fields are those of `trl grpo` plus maxrl's own; a recipe that trains with `
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -103,7 +104,7 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     known = {action.dest for action in parser._actions} - {"help"}
     for name in from_file:
         if name not in known:
-            raise _located(unknown_name("field", str(name), known), config_path)
+            raise _located(_unknown("field", str(name), known), config_path)
     as_words, as_they_are = _split_values(from_file, parser, config_path)
     given = {**as_they_are, **_parse(parser, as_words, config_path), **_parse(parser, words, None)}
     given.pop("help", None)
@@ -121,7 +122,7 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
     known = {item.name for cls in classes for item in dataclasses.fields(cls)}
     for name in given:
         if name not in known:
-            raise unknown_name("field", name, known)
+            raise _unknown("field", name, known)
     task_class = TASKS[given["task"]] if given.get("task") else None
     if _is_tiny(given) and task_class and "prompt_format" in _names(task_class):
         given.setdefault("prompt_format", "compact")  # the tiny model knows no chat
@@ -129,13 +130,15 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
     def build(cls: type) -> Any:
         names = _names(cls)
         try:
-            return cls(**{name: value for name, value in given.items() if name in names})
+            # Copies: TRL replaces the entries of `datasets` in place, and what was given must stay as it was given.
+            return cls(**{name: copy.deepcopy(value) for name, value in given.items() if name in names})
         except InputError:
             raise
         except (ValueError, TypeError) as error:  # TRL and transformers check their own fields
             raise InputError(str(error).strip().splitlines()[0]) from error
 
-    given.setdefault("output_dir", _default_output_dir(given))
+    if given.get("output_dir") is None:
+        given["output_dir"] = _default_output_dir(given)
     run = build(RunArguments)
     if run.task is None and not run.dataset_name and not given.get("datasets"):
         raise InputError(f"nothing to train on: name a task (--task {' | '.join(TASKS)}) or a --dataset_name")
@@ -169,7 +172,8 @@ def resolved_fields(recipe: Recipe) -> Fields:
     fields.update({name: getattr(recipe.training, name) for name in _ALWAYS_SHOWN})
     fields["model_name_or_path"] = recipe.model_name
     fields.update(recipe.given)
-    return {name: value for name, value in fields.items() if value is not None}
+    # A null that was given may stand against a default (max_completion_length: null).
+    return {name: value for name, value in fields.items() if value is not None or name in recipe.given}
 
 
 def to_yaml(fields: Fields) -> str:
@@ -225,7 +229,7 @@ _ALWAYS_SHOWN = (
 
 
 def _classes(task: str | None) -> list[Any]:
-    if task is not None and task not in TASKS:
+    if task is not None and (not isinstance(task, str) or task not in TASKS):
         raise unknown_name("task", str(task), TASKS)
     task_class = [TASKS[task]] if task else []
     return [
@@ -285,8 +289,12 @@ def _parse(parser: _Parser, words: Sequence[str], config_path: str | None) -> Fi
 
 def unknown_option(given: str, known: Sequence[str]) -> InputError:
     """Like `unknown_name`, without listing some two hundred options."""
-    message = str(unknown_name("option", given, known)).split(" (known:")[0]
-    return InputError(f"{message}; `--help` lists every option")
+    return _unknown("option", given, known)
+
+
+def _unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
+    message = str(unknown_name(kind, given, known)).split(" (known:")[0]
+    return InputError(f"{message}; `--help` lists every {kind}")
 
 
 def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -304,6 +312,8 @@ def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
             path = word.split("=", 1)[1]
             del words[index]
             break
+    if any(word == "--config" or word.startswith("--config=") for word in words):
+        raise InputError("--config was given twice; a run has one recipe, options win over it")
     return path, words
 
 

@@ -1,9 +1,17 @@
 """Load a policy and its tokenizer from a folder or the Hugging Face Hub, or say plainly why not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from maxrl.errors import InputError
 
@@ -13,16 +21,29 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or Hub id, padding on the left as generation needs.
 
+    A folder whose tokenizer was saved as a plain `tokenizer.json` gets exactly that. transformers' `AutoTokenizer`
+    overrides it for some architectures (Qwen2 among them) by the tokenizer their original authors used, which
+    splits the words of a tokenizer of one's own into digits and letters, without a warning.
+
     Raises:
         InputError: the folder holds no model, or the Hub cannot be reached or does not know the id.
     """
     _check_folder(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name_or_path, revision=revision, trust_remote_code=trust_remote_code, padding_side="left"
-        )
+        if _saved_as_is(name_or_path):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, padding_side="left")
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(
+                name_or_path, revision=revision, trust_remote_code=trust_remote_code, padding_side="left"
+            )
     except (OSError, ValueError) as error:
         raise _cannot_load(name_or_path, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Some architectures get a tokenizer without a single word where a folder holds none.
+        raise InputError(
+            f"{name_or_path} holds a model but no tokenizer; save the model's own tokenizer into the same folder "
+            "(tokenizer.save_pretrained)"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -43,7 +64,7 @@ def load_policy(name_or_path: str, **model_kwargs: Any) -> PreTrainedModel:
     _check_folder(name_or_path)
     try:
         model = AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _cannot_load(name_or_path, error) from error
     return model.eval()
 
@@ -52,6 +73,15 @@ def is_folder(name_or_path: str) -> bool:
     """Whether the name is meant as a folder: it exists, or it cannot be a Hub id."""
     path = Path(name_or_path)
     return path.exists() or path.is_absolute() or name_or_path.startswith((".", "~")) or len(path.parts) > 2
+
+
+def _saved_as_is(name_or_path: str) -> bool:
+    folder = Path(name_or_path)
+    config = folder / "tokenizer_config.json"
+    if not (folder / "tokenizer.json").is_file() or not config.is_file():
+        return False
+    generic = {"TokenizersBackend", "PreTrainedTokenizerFast"}
+    return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in generic
 
 
 def _check_folder(name_or_path: str) -> None:

@@ -99,5 +99,5 @@ def build_tiny(
         eos_token_id=tokenizer.eos_token_id,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device's generator
         return Qwen2ForCausalLM(config)

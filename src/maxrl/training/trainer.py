@@ -2,6 +2,7 @@
 
 import textwrap
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,8 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
 from maxrl.errors import InputError, RewardError
+from maxrl.models import load_tokenizer
+from maxrl.objectives import MaxRL
 from maxrl.training.config import MaxRLConfig
 from maxrl.training.rewards import check_reward_function
 
@@ -38,8 +41,8 @@ class MaxRLTrainer(GRPOTrainer):
 
     Overrides, and why:
 
-    - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, and turns
-      TRL's own scaling off.
+    - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, loads
+      the tokenizer of a model folder as it was saved (see `load_tokenizer`), and turns TRL's own scaling off.
     - `_calculate_rewards`: remembers the gathered reward matrix, which TRL hands to nobody.
     - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table.
     - `_generate_single_turn`: samples in evaluation mode, because TRL leaves dropout on.
@@ -72,6 +75,9 @@ class MaxRLTrainer(GRPOTrainer):
         model: str | PreTrainedModel,
         reward_funcs: Any = None,
         args: MaxRLConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
         *positional: Any,
         **keywords: Any,
     ) -> None:
@@ -90,7 +96,11 @@ class MaxRLTrainer(GRPOTrainer):
             reward_funcs = [check_reward_function(function) for function in reward_funcs]
         else:
             reward_funcs = check_reward_function(reward_funcs)
-        super().__init__(model, reward_funcs, args, *positional, **keywords)
+        if processing_class is None and isinstance(model, str) and Path(model).is_dir():
+            processing_class = load_tokenizer(model)
+        super().__init__(
+            model, reward_funcs, args, train_dataset, eval_dataset, processing_class, *positional, **keywords
+        )
         # The estimator scales; TRL only centres, and what it centres is replaced.
         self.scale_rewards = "none"
 
@@ -154,7 +164,7 @@ class MaxRLTrainer(GRPOTrainer):
         }
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        if nonbinary and not self._warned_nonbinary:
+        if nonbinary and isinstance(self.estimator, MaxRL) and not self._warned_nonbinary:
             self._warned_nonbinary = True
             warnings.warn(
                 f"{nonbinary} of {scored} rewards are neither 0 nor 1. The estimator "

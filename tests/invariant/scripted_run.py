@@ -1,0 +1,89 @@
+"""One process of a scripted run: rollouts come from a script, the optimizer is plain SGD, so ranks must agree.
+
+Run with: python scripted_run.py POLICY_FOLDER OUTPUT.pt ROWS_PER_PROCESS   (under torchrun for several ranks)
+"""
+
+import sys
+from typing import Any
+
+import torch
+
+from maxrl.models import load_policy, load_tokenizer
+from maxrl.tasks import SubsetSum
+from maxrl.training import MaxRLConfig, MaxRLTrainer, TaskReward, task_dataset
+
+GROUP = 4
+
+
+def main(policy: str, output: str, rows: int) -> None:
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(policy)
+    task = SubsetSum(num_elements=3, max_value=4, prompt_format="compact")
+    # Of each group: a demonstration, two single numbers, and everything at once.
+    examples = {str(example.prompt): example for example in task.examples("train", 64)}
+
+    def rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        first = trainer.accelerator.process_index * len(prompts)  # TRL deals the rows out in rank order
+        prompt_ids, completion_ids = [], []
+        for index, prompt in enumerate(prompts, start=first):
+            example = examples[prompt]
+            numbers = [str(number) for number in example.truth["numbers"]]
+            script = [task.demonstration(example), numbers[0], numbers[1], " ".join(numbers)][index % GROUP]
+            prompt_ids.append(tokenizer(prompt)["input_ids"])
+            ids = tokenizer(script, add_special_tokens=False)["input_ids"]
+            completion_ids.append([*ids, tokenizer.eos_token_id])
+        return {
+            "prompt_ids": prompt_ids,
+            "completion_ids": completion_ids,
+            "logprobs": [[0.0] * len(ids) for ids in completion_ids],
+        }
+
+    advantages: list[list[float]] = []
+
+    class Recording(MaxRLTrainer):
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            batch = super()._generate_and_score_completions(inputs)
+            advantages.append(self.accelerator.gather(batch["advantages"]).tolist())
+            return batch
+
+    trainer = Recording(
+        model=load_policy(policy),
+        reward_funcs=TaskReward(task),
+        args=MaxRLConfig(
+            output_dir=output + ".d",
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+            per_device_train_batch_size=rows,
+            num_generations=GROUP,
+            max_completion_length=5,
+            max_steps=5,
+            optim="sgd",
+            learning_rate=0.5,
+            lr_scheduler_type="constant",
+            max_grad_norm=1e9,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=1,
+            disable_tqdm=True,
+        ),
+        train_dataset=task_dataset(task, "train", 64),
+        processing_class=tokenizer,
+        rollout_func=rollouts,
+    )
+    trainer.train()
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        torch.save(
+            {
+                "weights": {name: p.detach().clone() for name, p in model.named_parameters()},
+                "advantages": advantages,
+                "success_rate": [r["success_rate"] for r in trainer.state.log_history if "success_rate" in r],
+            },
+            output,
+        )
+    trainer.accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

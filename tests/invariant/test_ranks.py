@@ -1,0 +1,51 @@
+"""Two gloo ranks train as one process with the same global batch does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from maxrl.models import load_policy
+
+SCRIPT = Path(__file__).with_name("scripted_run.py")
+
+
+def run(policy: Path, output: Path, ranks: int, rows: int) -> dict:
+    launcher = [sys.executable]
+    if ranks > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    finished = subprocess.run(
+        [*launcher, str(SCRIPT), str(policy), str(output), str(rows)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return torch.load(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows_of_two", [4, 6], ids=["whole groups", "groups split over ranks"])
+def test_two_ranks_equal_one_process(policy_folder: Path, tmp_path: Path, rows_of_two: int) -> None:
+    alone = run(policy_folder, tmp_path / "one.pt", ranks=1, rows=2 * rows_of_two)
+    together = run(policy_folder, tmp_path / "two.pt", ranks=2, rows=rows_of_two)
+    assert together["advantages"] == alone["advantages"]
+    assert any(value != 0 for batch in alone["advantages"] for value in batch)
+    assert together["success_rate"] == alone["success_rate"]
+    for name in alone["weights"]:
+        torch.testing.assert_close(together["weights"][name], alone["weights"][name], rtol=0, atol=1e-5)
+    moved = max(
+        float((alone["weights"][name] - value).abs().max())
+        for name, value in _initial(policy_folder).items()
+        if name in alone["weights"]
+    )
+    assert moved > 1e-3, "a run that goes nowhere would agree with anything"
+
+
+def _initial(policy: Path) -> dict[str, torch.Tensor]:
+    return {name: p.detach() for name, p in load_policy(str(policy)).named_parameters()}

@@ -1,0 +1,65 @@
+"""`MaxRLConfig`: its defaults, and what it refuses before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maxrl.errors import InputError
+from maxrl.objectives import GRPO, DrGRPO, MaxRL
+from maxrl.training import MaxRLConfig
+
+
+def config(tmp_path: Path, **fields: Any) -> MaxRLConfig:
+    return MaxRLConfig(output_dir=str(tmp_path), report_to="none", **fields)
+
+
+def test_the_default_is_maxrl_with_a_constant_normaliser(tmp_path: Path) -> None:
+    made = config(tmp_path)
+    assert made.estimator() == MaxRL()
+    assert made.loss_type == "dr_grpo"
+    assert made.scale_rewards is None
+    assert made.bf16 is False  # this machine has no device for it; TRL's own default would refuse to start
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("max_rl", None, MaxRL()),
+        ("maxrl", {"no_success": "penalize"}, MaxRL(no_success="penalize")),
+        ("maxrl", '{"control_variate": false}', MaxRL(control_variate=False)),  # as the command line gives it
+        ("grpo", {"ddof": 0}, GRPO(ddof=0)),
+        ("dr_grpo", {}, DrGRPO()),
+    ],
+)
+def test_estimators_are_found_by_name(tmp_path: Path, name: str, options: Any, expected: Any) -> None:
+    made = config(tmp_path, advantage_estimator=name, advantage_estimator_kwargs=options)
+    assert made.estimator() == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"num_generations": 1}, "num_generations must be at least 2, but is 1"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "use 'sum_then_normalize'"),
+        ({"advantage_estimator": "maxlr"}, "did you mean 'maxrl'"),
+        ({"advantage_estimator_kwargs": {"no_sucess": "zero"}}, "did you mean 'no_success'"),
+        ({"advantage_estimator_kwargs": "no_success"}, "must be a JSON object"),
+        ({"advantage_estimator_kwargs": "[1]"}, "must be a mapping"),
+        ({"scale_rewards": "group"}, "contradicts advantage_estimator='maxrl'"),
+        ({"scale_rewards": True}, "contradicts advantage_estimator='maxrl'"),
+        ({"scale_rewards": "batch", "advantage_estimator": "grpo"}, "contradicts advantage_estimator='grpo'"),
+        ({"scale_rewards": "none", "advantage_estimator": "grpo"}, "contradicts advantage_estimator='grpo'"),
+        ({"max_completion_length": None}, "set max_completion_length"),
+    ],
+)
+def test_refusals_name_the_remedy(tmp_path: Path, fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        config(tmp_path, **fields)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scale"), [("grpo", "group"), ("grpo", True), ("maxrl", "none"), ("dr_grpo", False)]
+)
+def test_a_scaling_that_says_the_same_is_accepted(tmp_path: Path, estimator: str, scale: Any) -> None:
+    config(tmp_path, advantage_estimator=estimator, scale_rewards=scale)
