@@ -3,6 +3,8 @@
 Run with: python scripted_run.py POLICY_FOLDER OUTPUT.pt ROWS_PER_PROCESS   (under torchrun for several ranks)
 """
 
+import faulthandler
+import os
 import sys
 from typing import Any
 
@@ -16,6 +18,7 @@ GROUP = 4
 
 
 def main(policy: str, output: str, rows: int) -> None:
+    faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(policy)
     task = SubsetSum(num_elements=3, max_value=4, prompt_format="compact")
@@ -82,7 +85,10 @@ def main(policy: str, output: str, rows: int) -> None:
             },
             output,
         )
-    trainer.accelerator.end_training()
+    trainer.accelerator.wait_for_everyone()
+    sys.stdout.flush()
+    # Now and then gloo hangs while its objects are taken down in a process that is done.
+    os._exit(0)
 
 
 if __name__ == "__main__":

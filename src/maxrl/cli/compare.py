@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from maxrl.cli.common import make_console, quiet_libraries, take_flags
+from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import MaxRLError
 from maxrl.experiments.compare import CompareArguments, compare
+from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import help_text, make_recipe, read_fields, resolved_fields, to_yaml
 from maxrl.experiments.report import summary_table
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from maxrl.cli.common import make_console, quiet_libraries, take_flags
+from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.policies import prepare_policy
+from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import help_text, make_recipe, read_fields, resolved_fields, to_yaml
 from maxrl.experiments.runs import evaluate_policy
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from maxrl.cli.common import make_console, quiet_libraries, take_flags
+from maxrl.cli.common import make_console, take_flags
+from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import help_text, parse_recipe, resolved_fields, to_yaml
 from maxrl.experiments.runs import train_run
 

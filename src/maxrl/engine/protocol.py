@@ -31,7 +31,7 @@ class SamplingParams:
         if self.num_generations < 1:
             raise InputError(f"num_generations must be at least 1, but is {self.num_generations}")
         if not 0 <= self.temperature < math.inf:  # NaN is refused as well
-            raise InputError(f"temperature must be 0 (greedy) or above, but is {self.temperature}")
+            raise InputError(f"temperature must be 0 (greedy) or above and finite, but is {self.temperature}")
         if self.temperature == 0 and self.num_generations > 1:
             raise InputError("greedy completions (temperature 0) are all alike: ask for num_generations=1")
         if not 0 < self.top_p <= 1:

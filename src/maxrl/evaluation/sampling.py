@@ -47,7 +47,8 @@ class EvalSettings:
             raise InputError(f"eval_samples must be at least 1, but is {self.eval_samples}")
         if not 0 < self.eval_temperature < math.inf:
             raise InputError(
-                f"eval_temperature must be above 0, but is {self.eval_temperature}; eval_greedy covers greedy decoding"
+                f"eval_temperature must be above 0 and finite, but is {self.eval_temperature}; eval_greedy covers greedy "
+                "decoding"
             )
         if not 0 < self.eval_top_p <= 1:
             raise InputError(f"eval_top_p must lie in (0, 1], but is {self.eval_top_p}")

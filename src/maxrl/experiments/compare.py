@@ -30,6 +30,7 @@ from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.callbacks import new_progress, read_metrics
 from maxrl.experiments.environment import describe_environment
 from maxrl.experiments.policies import prepare_policy
+from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.report import write_report
@@ -163,7 +164,7 @@ def _plain(values: Mapping[str, Any]) -> Any:
 
 def _shared_settings(shared: Recipe) -> Fields:
     settings = resolved_fields(shared)
-    for name in ("advantage_estimator", "seed", "output_dir", "overwrite_output_dir", "eval_before_training"):
+    for name in ("advantage_estimator", "seed", "output_dir", "eval_before_training"):
         settings.pop(name, None)
     return settings
 
@@ -203,6 +204,7 @@ def _run_all(
 
 
 def _start_worker(threads: int) -> None:
+    quiet_libraries()
     torch.set_num_threads(threads)
 
 

@@ -197,6 +197,9 @@ def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str
     return "\n\n".join(texts)
 
 
+# How a process was started is no part of what its run is.
+_HOW_STARTED = ("resume_from_checkpoint", "overwrite_output_dir")
+
 # What TRL's configuration leaves at a default but a reader of a run wants to see.
 _ALWAYS_SHOWN = (
     "advantage_estimator",
@@ -367,6 +370,8 @@ def _split_values(values: Fields, parser: _Parser, path: str | None) -> tuple[li
             if name not in _nested_fields():
                 raise _located(InputError(f"{name} must be a single value, but is {value!r}"), path)
             rest[name] = value
+        elif isinstance(value, list) and name in _SCALAR_OR_LIST:
+            rest[name] = value
         elif isinstance(value, list):
             if actions[name].nargs != "+":
                 raise _located(InputError(f"{name} must be a single value, but is {value!r}"), path)
@@ -377,7 +382,12 @@ def _split_values(values: Fields, parser: _Parser, path: str | None) -> tuple[li
 
 
 def _nested_fields() -> set[str]:
-    return {*MaxRLConfig._VALID_DICT_FIELDS, "datasets", "fsdp_config", "accelerator_config"}
+    others = {"datasets", "fsdp_config", "accelerator_config", "liger_kernel_config"}
+    return {*MaxRLConfig._VALID_DICT_FIELDS, *others}
+
+
+# One word on the command line, but a recipe for `trl grpo` may list several.
+_SCALAR_OR_LIST = ("report_to", "optim_target_modules")
 
 
 def _located(error: InputError, path: str | None) -> InputError:

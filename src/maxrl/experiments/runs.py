@@ -164,12 +164,8 @@ def _claim_folder(recipe: Recipe, folder: Path) -> Path | None:
 def _write_header(recipe: Recipe, folder: Path) -> None:
     if recipe.training.process_index != 0:
         return
-    fields = resolved_fields(recipe)
-    # How this process was started is no part of what the run is.
-    for name in ("resume_from_checkpoint", "overwrite_output_dir"):
-        fields.pop(name, None)
     with atomic_text(folder / "config.yaml") as sink:
-        sink.write(to_yaml(fields))
+        sink.write(to_yaml(resolved_fields(recipe)))
     with atomic_text(folder / "environment.json") as sink:
         json.dump(describe_environment(), sink, indent=2)
 

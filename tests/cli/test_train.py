@@ -1,0 +1,185 @@
+"""`maxrl train` and `maxrl eval` from the command line's first word to the files they leave."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tests.smallest import write_recipe
+
+from maxrl.cli import main
+from maxrl.evaluation import Evaluation
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MAXRL_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def fails(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
+    """The one line that a command with this status says."""
+    assert main(list(words)) == status
+    streams = capsys.readouterr()
+    lines = streams.err.strip().splitlines()
+    assert len(lines) == 1, streams.err
+    return lines[0]
+
+
+def test_a_run_leaves_everything_it_promises(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(workplace)
+    assert main(["train", "--config", str(recipe), "--output_dir", "run", "-q"]) == 0
+    out = capsys.readouterr().out
+    folder = workplace / "run"
+    evaluation = Evaluation.load(folder / "eval.json")
+    assert f"pass@1 {evaluation.at(1).estimate:.3f}" in out
+    assert out.strip().endswith("run: run")
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 6 * (4 + 1)  # four sampled, one greedy
+    assert [entry.k for entry in evaluation.pass_at_k] == [1, 2, 4]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    summary = json.loads((folder / "run.json").read_text())
+    assert summary["rollouts"] == 6 * 16
+    lengths = sum(row["completions/mean_length"] for row in rows)
+    assert summary["completion_tokens"] == round(16 * lengths)
+    assert summary["estimator"] == "maxrl"
+    assert {"torch", "trl", "code", "machine"} <= json.loads((folder / "environment.json").read_text()).keys()
+    assert Evaluation.load(folder / "eval_before.json").problems[0].id == evaluation.problems[0].id
+
+    # The resolved recipe repeats the run to the bit.
+    assert main(["train", "--config", str(folder / "config.yaml"), "--output_dir", "again", "-q"]) == 0
+    again = load_file(workplace / "again" / "model.safetensors")
+    for name, value in load_file(folder / "model.safetensors").items():
+        assert torch.equal(again[name], value), name
+
+
+def test_a_folder_holds_one_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(write_recipe(workplace, max_steps=2, eval_before_training="false"))
+    assert main(["train", "--config", recipe, "--output_dir", "run", "-q"]) == 0
+    capsys.readouterr()
+    line = fails(capsys, 2, "train", "--config", recipe, "--output_dir", "run", "-q")
+    assert "already holds a run" in line
+    assert "--overwrite_output_dir" in line
+    assert main(["train", "--config", recipe, "--output_dir", "run", "-q", "--overwrite_output_dir"]) == 0
+    # A finished run that is resumed has nothing left to do.
+    assert main(["train", "--config", recipe, "--output_dir", "run", "-q", "--resume_from_checkpoint", "true"]) == 0
+
+
+def test_eval_measures_what_the_run_measured(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(write_recipe(workplace, eval_before_training="false"))
+    assert main(["train", "--config", recipe, "--output_dir", "run", "-q"]) == 0
+    assert main(["eval", "run", "-q"]) == 0
+    assert "samples: run/evals/samples.jsonl" in capsys.readouterr().out
+    run, evaluated = (Evaluation.load(workplace / name) for name in ("run/eval.json", "run/evals/eval.json"))
+    assert evaluated.problems == run.problems
+    assert main(["eval", "run", "-q", "--eval_samples", "8", "--num_elements", "2", "--output_dir", "wider"]) == 0
+    wider = Evaluation.load(workplace / "wider" / "eval.json")
+    assert {problem.scored for problem in wider.problems} == {8}
+    prompts = {json.loads(line)["prompt"] for line in (workplace / "wider/samples.jsonl").read_text().splitlines()}
+    assert all(len(prompt.split("=")[0].split()) == 2 for prompt in prompts)
+
+
+def test_dry_run_prints_a_recipe_and_writes_nothing(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace))
+    assert main(["train", "--config", recipe, "--advantage_estimator", "grpo", "--dry-run"]) == 0
+    fields = yaml.safe_load(capsys.readouterr().out)
+    assert fields["advantage_estimator"] == "grpo"
+    assert fields["learning_rate"] == 0.01
+    assert fields["prompt_format"] == "compact"
+    assert list(workplace.iterdir()) == [workplace / "recipe.yaml"]
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    for word in ("--num_elements", "--advantage_estimator", "--tiny_width", "--eval_samples", "--use_peft", "examples:"):
+        assert word in out
+
+
+REWARDS = """
+from datasets import Dataset
+
+def right_length(prompts, completions, **kwargs):
+    return [float(len(c) > 3) for c in completions]
+
+def too_few(prompts, completions, **kwargs):
+    return [1.0]
+"""
+
+
+def test_a_data_set_with_a_reward_function_trains(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(write_recipe(workplace, max_steps=1, eval_before_training="false"))
+    assert main(["train", "--config", recipe, "--output_dir", "policy", "-q"]) == 0
+    (workplace / "user_rewards.py").write_text(REWARDS)
+    (workplace / "prompts.jsonl").write_text('{"prompt": "1 2 3 = 3 :"}\n' * 8)
+    words = [
+        "train", "-q", "--dataset_name", "prompts.jsonl", "--model_name_or_path", "policy", "--max_steps", "2",
+        "--num_generations", "4", "--per_device_train_batch_size", "8", "--max_completion_length", "5",
+        "--report_to", "none", "--logging_steps", "1", "--bf16", "false", "--activation_checkpointing", "false",
+    ]  # fmt: skip
+    assert main([*words, "--reward_funcs", "user_rewards:right_length", "--output_dir", "out"]) == 0
+    assert "rewards/right_length/mean" in (workplace / "out" / "metrics.jsonl").read_text()
+    line = fails(capsys, 2, *words, "--reward_funcs", "user_rewards.too_few", "--output_dir", "out2")
+    assert "'too_few' returned 1 values for 8 completions" in line
+    line = fails(capsys, 2, *words, "--reward_funcs", "user_rewards:missing", "--output_dir", "out3")
+    assert "cannot load the reward function 'user_rewards:missing'" in line
+    assert "needs a reward" in fails(capsys, 2, *words, "--output_dir", "out4")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--num_generation", "4"], "unknown option '--num_generation'; did you mean '--num_generations'?"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--config", "nowhere.yaml"], "recipe nowhere.yaml does not exist"),
+        (["--num_elements", "1"], "num_elements=1 is not allowed"),
+        (["--advantage_estimator", "maxlr"], "unknown estimator 'maxlr'; did you mean 'maxrl'?"),
+        (["--model_name_or_path", "./empty"], "is no model"),
+        (["--model_name_or_path", "./nowhere"], "does not exist"),
+        (["--model_name_or_path", "nobody/no-such-model"], "cannot load the model 'nobody/no-such-model'"),
+        (["--task", "subset_sun"], "unknown task 'subset_sun'; did you mean 'subset_sum'?"),
+        (["--num_generations", "1"], "num_generations must be at least 2"),
+        (["--num_generations", "3"], "must be divisible by"),
+        (["--eval_ks", "5"], "eval_ks must lie between 1 and eval_samples"),
+        (["--max_steps", "-1"], "set --max_steps"),
+        (["--resume_from_checkpoint", "empty"], "no complete checkpoint"),
+        (["--prompt_format", "chat"], "no vocabulary of its own"),
+        (["stray"], "unexpected word 'stray'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (workplace / "empty").mkdir()
+    config = [] if "--config" in words else ["--config", str(write_recipe(workplace))]
+    assert says in fails(capsys, 2, "train", "-q", *config, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], "run folder nowhere does not exist"),
+        (["."], "holds no config.yaml"),
+        (["--task", "subset_sum", "--model_name_or_path", "./nowhere"], "does not exist"),
+        ([], "nothing to train on"),
+    ],
+)
+def test_eval_refuses_what_it_cannot_measure(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert says in fails(capsys, 2, "eval", *words)

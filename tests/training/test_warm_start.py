@@ -1,0 +1,101 @@
+"""Warm starts are made once, from everything that determines them, and only count when they solve the task."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from maxrl.errors import InputError, MaxRLError
+from maxrl.models import TinyModel, load_policy, load_tokenizer
+from maxrl.tasks import SubsetSum
+from maxrl.training.warm_start import CHECK_EVERY, WarmStart, cache_folder, warm_start
+
+SHAPE = TinyModel(tiny_layers=1, tiny_width=32, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=64)
+EASY = WarmStart(warm_start_pass_rate=0.2, warm_start_max_steps=150, warm_start_batch_size=32)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MAXRL_CACHE", str(tmp_path))
+    return tmp_path / "warm-starts"
+
+
+def test_it_reaches_the_stated_pass_rate_once_and_for_all(task: SubsetSum, cache: Path) -> None:
+    rates: list[tuple[int, float]] = []
+    folder = warm_start(
+        task, SHAPE, EASY, max_completion_length=5, progress=lambda step, rate: rates.append((step, rate))
+    )
+    record = json.loads((folder / "warm_start.json").read_text())
+    assert record["pass_rate"] >= 0.2
+    assert rates[-1] == (record["steps"], record["pass_rate"])
+    assert [step for step, _ in rates] == list(range(CHECK_EVERY, record["steps"] + 1, CHECK_EVERY))
+    assert all(rate < 0.2 for _, rate in rates[:-1]), "it stops as soon as the rate is reached"
+    weights = [p.detach() for p in load_policy(str(folder)).parameters()]
+    assert load_tokenizer(str(folder)).decode([4, 5], skip_special_tokens=True) == "1 2"
+
+    rates.clear()
+    assert warm_start(task, SHAPE, EASY, max_completion_length=5, progress=rates.append) == folder
+    assert rates == [], "the second time it comes from the cache"
+
+    # Nothing but the cache's key decides the weights: made again elsewhere, they are the same.
+    folder.rename(cache / "set-aside")
+    again = warm_start(task, SHAPE, EASY, max_completion_length=5)
+    for old, new in zip(weights, load_policy(str(again)).parameters(), strict=True):
+        assert torch.equal(old, new)
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == [], "no partial folders stay"
+
+
+def test_other_settings_are_other_warm_starts(task: SubsetSum, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Made(Exception):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Made
+
+    folder = warm_start(task, SHAPE, EASY, max_completion_length=5)
+    monkeypatch.setattr("maxrl.training.warm_start.SFTTrainer", refuse)
+    assert warm_start(task, SHAPE, EASY, max_completion_length=5) == folder
+    for other_task, shape, settings, length in [
+        (replace(task, max_value=5), SHAPE, EASY, 5),
+        (task, replace(SHAPE, tiny_layers=2), EASY, 5),
+        (task, SHAPE, replace(EASY, warm_start_seed=1), 5),
+        (task, SHAPE, EASY, 6),
+    ]:
+        with pytest.raises(Made):
+            warm_start(other_task, shape, settings, max_completion_length=length)
+
+
+def test_a_rate_that_is_not_reached_is_a_failure_not_a_cache_entry(task: SubsetSum, cache: Path) -> None:
+    settings = WarmStart(warm_start_pass_rate=0.99, warm_start_max_steps=2, warm_start_batch_size=2)
+    with pytest.raises(MaxRLError, match=r"solved 0\.\d+ of the problems after 2 steps, less than .*0.99"):
+        warm_start(task, SHAPE, settings, max_completion_length=5)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_task_without_words_is_refused(task: SubsetSum) -> None:
+    with pytest.raises(InputError, match="no vocabulary of its own"):
+        warm_start(replace(task, prompt_format="chat"), SHAPE, EASY, max_completion_length=5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"warm_start_pass_rate": 0.0},
+        {"warm_start_pass_rate": 1.0},
+        {"warm_start_max_steps": 0},
+        {"warm_start_batch_size": 0},
+        {"warm_start_learning_rate": 0.0},
+    ],
+)
+def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError, match=name):
+        WarmStart(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("MAXRL_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "maxrl"
