@@ -257,6 +257,14 @@ def test_problems_are_matched_by_id_whatever_their_order() -> None:
     assert result.differences[0].detectable == (0, 0)
 
 
+def test_pairing_is_by_problem_not_by_rank() -> None:
+    comparison = a_comparison(a_run("maxrl", 0, {"a": 8, "b": 0}), a_run("grpo", 0, {"b": 8, "a": 0}))
+    difference = analyse(comparison).differences[0]
+    assert difference.pass_at_k[0] == Interval(0, -1, 1)  # +1 on a, −1 on b; two draws of either
+    # s = √2, √P = √2: (1.959964 + .841621) · 1
+    assert difference.detectable[0] == pytest.approx(2.801585, abs=1e-6)
+
+
 def test_only_seeds_that_both_finished_are_compared() -> None:
     comparison = a_comparison(
         a_run("maxrl", 0, {"a": 8, "b": 8}),

@@ -173,7 +173,11 @@ def resolved_fields(recipe: Recipe) -> Fields:
     fields["model_name_or_path"] = recipe.model_name
     fields.update(recipe.given)
     # A null that was given may stand against a default (max_completion_length: null).
-    return {name: value for name, value in fields.items() if value is not None or name in recipe.given}
+    return {
+        name: value
+        for name, value in fields.items()
+        if (value is not None or name in recipe.given) and name not in _HOW_STARTED
+    }
 
 
 def to_yaml(fields: Fields) -> str:
