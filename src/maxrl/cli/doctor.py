@@ -16,7 +16,7 @@ from rich.table import Table
 
 from maxrl.errors import InputError
 from maxrl.experiments.environment import LIBRARIES, code_version, installed_version
-from maxrl.training.warm_start import cache_folder
+from maxrl.training.warm_starts import cache_folder
 
 TESTED = {"trl": "1.16", "transformers": "5.23", "torch": "2.13"}
 """What the tests run with (constraints.txt). The trainer overrides methods of TRL that are no public interface."""

@@ -12,7 +12,7 @@ from maxrl.engine import TransformersGenerator
 from maxrl.errors import InputError
 from maxrl.experiments.recipe import Recipe
 from maxrl.models import load_policy, load_tokenizer
-from maxrl.training.warm_start import warm_start
+from maxrl.training.warm_starts import warm_start
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from maxrl.evaluation import EvalSettings
 from maxrl.models import TinyModel
 from maxrl.tasks import TASKS, Task, get_task
 from maxrl.training import MaxRLConfig
-from maxrl.training.warm_start import WarmStart
+from maxrl.training.warm_starts import WarmStart
 
 Fields = dict[str, Any]
 """Field name → value, typed; only what was given."""

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -80,11 +80,11 @@ def cache_folder() -> Path:
 
 def warm_start(
     task: Task,
-    shape: TinyModel,
-    settings: WarmStart,
+    shape: TinyModel | None = None,
+    settings: WarmStart | None = None,
     *,
     max_completion_length: int,
-    progress: Any = None,
+    progress: Callable[[int, float], object] | None = None,
 ) -> Path:
     """The folder of a tiny model that solves `warm_start_pass_rate` of the task's problems.
 
@@ -93,8 +93,8 @@ def warm_start(
 
     Args:
         task: must have a vocabulary.
-        shape: of the model.
-        settings: of the supervised training.
+        shape: of the model; None for the default.
+        settings: of the supervised training; None for the default.
         max_completion_length: most new tokens when the pass rate is measured.
         progress: called with (step, pass rate) after each measurement.
 
@@ -105,20 +105,15 @@ def warm_start(
         InputError: the task has no vocabulary of its own.
         MaxRLError: the pass rate was not reached within `warm_start_max_steps`.
     """
+    shape = shape or TinyModel()
+    settings = settings or WarmStart()
     vocabulary = task.vocabulary()
     if vocabulary is None:
         raise InputError(
             f"task {task.name} in this form has no vocabulary of its own, so that no tiny model can be built for it; "
             "choose its compact form (for subset_sum: prompt_format=compact), or name a model"
         )
-    description = {
-        "format": FORMAT,
-        "task": {"name": task.name, **vars(task)},
-        "shape": asdict(shape),
-        "settings": asdict(settings),
-        "max_completion_length": max_completion_length,
-        "versions": {name: version(name) for name in ("maxrl", "torch", "transformers", "trl")},
-    }
+    description = _describe(task, shape, settings, max_completion_length)
     key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "warm-starts" / f"{task.name}-{key}"
     if folder.is_dir():
@@ -130,24 +125,7 @@ def warm_start(
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         watcher = _StopAtPassRate(task, tokenizer, settings, max_completion_length, progress)
-        trainer = SFTTrainer(
-            model=model,
-            args=_sft_config(partial, settings),
-            train_dataset=IterableDataset.from_generator(
-                _demonstrations, gen_kwargs={"task": task, "tokenizer": tokenizer, "settings": settings}
-            ),
-            processing_class=tokenizer,
-            callbacks=[watcher],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        trainer.train()
-        if watcher.pass_rate < settings.warm_start_pass_rate:
-            raise MaxRLError(
-                f"the warm start solved {watcher.pass_rate:.3f} of the problems after {settings.warm_start_max_steps} "
-                f"steps, less than warm_start_pass_rate={settings.warm_start_pass_rate}; lower the rate, raise "
-                "warm_start_max_steps, or take an easier task or a larger tiny model"
-            )
+        _train_on_demonstrations(model, tokenizer, task, settings, watcher, partial)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         result = {"pass_rate": watcher.pass_rate, "steps": watcher.steps, **description}
@@ -156,6 +134,44 @@ def warm_start(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _describe(
+    task: Task, shape: TinyModel, settings: WarmStart, max_completion_length: int
+) -> dict[str, Any]:
+    """Everything that determines a warm start, as JSON types."""
+    return {
+        "format": FORMAT,
+        "task": {"name": task.name, **vars(task)},
+        "shape": asdict(shape),
+        "settings": asdict(settings),
+        "max_completion_length": max_completion_length,
+        "versions": {name: version(name) for name in ("maxrl", "torch", "transformers", "trl")},
+    }
+
+
+def _train_on_demonstrations(
+    model: Any, tokenizer: Any, task: Task, settings: WarmStart, watcher: "_StopAtPassRate", folder: Path
+) -> None:
+    """Train until the watcher stops it, or fail."""
+    trainer = SFTTrainer(
+        model=model,
+        args=_sft_config(folder, settings),
+        train_dataset=IterableDataset.from_generator(
+            _demonstrations, gen_kwargs={"task": task, "tokenizer": tokenizer, "settings": settings}
+        ),
+        processing_class=tokenizer,
+        callbacks=[watcher],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.train()
+    if watcher.pass_rate < settings.warm_start_pass_rate:
+        raise MaxRLError(
+            f"the warm start solved {watcher.pass_rate:.3f} of the problems after {settings.warm_start_max_steps} "
+            f"steps, less than warm_start_pass_rate={settings.warm_start_pass_rate}; lower the rate, raise "
+            "warm_start_max_steps, or take an easier task or a larger tiny model"
+        )
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -178,7 +194,7 @@ def _sft_config(folder: Path, settings: WarmStart) -> SFTConfig:
         seed=settings.warm_start_seed,
         completion_only_loss=True,
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         dataloader_pin_memory=False,
         save_strategy="no",
         report_to="none",

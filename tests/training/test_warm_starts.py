@@ -10,7 +10,7 @@ import torch
 from maxrl.errors import InputError, MaxRLError
 from maxrl.models import TinyModel, load_policy, load_tokenizer
 from maxrl.tasks import SubsetSum
-from maxrl.training.warm_start import CHECK_EVERY, WarmStart, cache_folder, warm_start
+from maxrl.training.warm_starts import CHECK_EVERY, WarmStart, cache_folder, warm_start
 
 SHAPE = TinyModel(tiny_layers=1, tiny_width=32, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=64)
 EASY = WarmStart(warm_start_pass_rate=0.2, warm_start_max_steps=150, warm_start_batch_size=32)
@@ -55,7 +55,7 @@ def test_other_settings_are_other_warm_starts(task: SubsetSum, monkeypatch: pyte
         raise Made
 
     folder = warm_start(task, SHAPE, EASY, max_completion_length=5)
-    monkeypatch.setattr("maxrl.training.warm_start.SFTTrainer", refuse)
+    monkeypatch.setattr("maxrl.training.warm_starts.SFTTrainer", refuse)
     assert warm_start(task, SHAPE, EASY, max_completion_length=5) == folder
     for other_task, shape, settings, length in [
         (replace(task, max_value=5), SHAPE, EASY, 5),
