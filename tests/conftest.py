@@ -39,9 +39,7 @@ def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 @pytest.fixture
-def policy_folder(
-    tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> Path:
+def policy_folder(tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> Path:
     """The random policy on disk."""
     folder = tmp_path / "policy"
     model.save_pretrained(folder)

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.smallest import write_recipe
 
 from maxrl.cli import main
 from maxrl.experiments.records import Comparison
-from tests.smallest import write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +54,20 @@ def test_arms_are_paired_and_nothing_is_done_twice(
     assert (workplace / "out" / "report.md").is_file()
 
     # The same command again reads what is done …
-    done = {run.folder: (workplace / "out" / run.folder / "run.json").stat().st_mtime_ns for run in comparison.runs}
+    done = {
+        run.folder: (workplace / "out" / run.folder / "run.json").stat().st_mtime_ns
+        for run in comparison.runs
+    }
     weights = (workplace / "out" / "grpo-seed1" / "model.safetensors").read_bytes()
     # … and finishes what died: here one run after its second step.
     died = workplace / "out" / "grpo-seed1"
-    for name in ("run.json", "eval.json", "samples.jsonl", "model.safetensors", "checkpoint-3/trainer_state.json"):
+    for name in (
+        "run.json",
+        "eval.json",
+        "samples.jsonl",
+        "model.safetensors",
+        "checkpoint-3/trainer_state.json",
+    ):
         (died / name).unlink()
     assert compare(workplace, "--estimators", "maxrl", "grpo", "--seeds", "0", "1", "--jobs", "1") == 0
     again = Comparison.load(workplace / "out" / "comparison.json")
@@ -77,9 +86,20 @@ def test_arms_are_paired_and_nothing_is_done_twice(
 
 
 def test_a_run_that_fails_stays_as_a_row(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (workplace / "gloomy.py").write_text("def minus(completions, **kwargs):\n    return [-5.0] * len(completions)\n")
+    (workplace / "gloomy.py").write_text(
+        "def minus(completions, **kwargs):\n    return [-5.0] * len(completions)\n"
+    )
     status = compare(
-        workplace, "--estimators", "maxrl", "rloo", "--seeds", "0", "--jobs", "1", "--reward_funcs", "gloomy:minus"
+        workplace,
+        "--estimators",
+        "maxrl",
+        "rloo",
+        "--seeds",
+        "0",
+        "--jobs",
+        "1",
+        "--reward_funcs",
+        "gloomy:minus",
     )
     assert status == 1
     assert "1 of 2 runs failed; maxrl-seed0: RewardError" in capsys.readouterr().err

@@ -36,9 +36,7 @@ def fails(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
     return lines[0]
 
 
-def test_a_run_leaves_everything_it_promises(
-    workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_leaves_everything_it_promises(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write_recipe(workplace)
     assert main(["train", "--config", str(recipe), "--output_dir", "run", "-q"]) == 0
     out = capsys.readouterr().out
@@ -74,7 +72,10 @@ def test_a_folder_holds_one_run(workplace: Path, capsys: pytest.CaptureFixture[s
     assert "--overwrite_output_dir" in line
     assert main(["train", "--config", recipe, "--output_dir", "run", "-q", "--overwrite_output_dir"]) == 0
     # A finished run that is resumed has nothing left to do.
-    assert main(["train", "--config", recipe, "--output_dir", "run", "-q", "--resume_from_checkpoint", "true"]) == 0
+    assert (
+        main(["train", "--config", recipe, "--output_dir", "run", "-q", "--resume_from_checkpoint", "true"])
+        == 0
+    )
 
 
 def test_eval_measures_what_the_run_measured(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,10 +85,15 @@ def test_eval_measures_what_the_run_measured(workplace: Path, capsys: pytest.Cap
     assert "samples: run/evals/samples.jsonl" in capsys.readouterr().out
     run, evaluated = (Evaluation.load(workplace / name) for name in ("run/eval.json", "run/evals/eval.json"))
     assert evaluated.problems == run.problems
-    assert main(["eval", "run", "-q", "--eval_samples", "8", "--num_elements", "2", "--output_dir", "wider"]) == 0
+    assert (
+        main(["eval", "run", "-q", "--eval_samples", "8", "--num_elements", "2", "--output_dir", "wider"])
+        == 0
+    )
     wider = Evaluation.load(workplace / "wider" / "eval.json")
     assert {problem.scored for problem in wider.problems} == {8}
-    prompts = {json.loads(line)["prompt"] for line in (workplace / "wider/samples.jsonl").read_text().splitlines()}
+    prompts = {
+        json.loads(line)["prompt"] for line in (workplace / "wider/samples.jsonl").read_text().splitlines()
+    }
     assert all(len(prompt.split("=")[0].split()) == 2 for prompt in prompts)
 
 
@@ -106,7 +112,14 @@ def test_dry_run_prints_a_recipe_and_writes_nothing(
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    for word in ("--num_elements", "--advantage_estimator", "--tiny_width", "--eval_samples", "--use_peft", "examples:"):
+    for word in (
+        "--num_elements",
+        "--advantage_estimator",
+        "--tiny_width",
+        "--eval_samples",
+        "--use_peft",
+        "examples:",
+    ):
         assert word in out
 
 
@@ -121,7 +134,9 @@ def too_few(prompts, completions, **kwargs):
 """
 
 
-def test_a_data_set_with_a_reward_function_trains(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_with_a_reward_function_trains(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = str(write_recipe(workplace, max_steps=1, eval_before_training="false"))
     assert main(["train", "--config", recipe, "--output_dir", "policy", "-q"]) == 0
     (workplace / "user_rewards.py").write_text(REWARDS)
@@ -162,7 +177,11 @@ def test_a_data_set_with_a_reward_function_trains(workplace: Path, capsys: pytes
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
-    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+    workplace: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    says: str,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (workplace / "empty").mkdir()

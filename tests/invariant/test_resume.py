@@ -11,17 +11,30 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from tests.smallest import write_recipe
 
 
 def command(recipe: Path, output: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "maxrl.cli", "train", "-q", f"--config={recipe}", f"--output_dir={output}", *more]
+    return [
+        sys.executable,
+        "-m",
+        "maxrl.cli",
+        "train",
+        "-q",
+        f"--config={recipe}",
+        f"--output_dir={output}",
+        *more,
+    ]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "MAXRL_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return {
+        **os.environ,
+        "MAXRL_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def finish(words: list[str], environment: dict[str, str]) -> None:

@@ -47,14 +47,24 @@ def train(
     tmp_path: Path, model: Qwen2ForCausalLM, tokenizer: Any, task: SubsetSum
 ) -> Callable[..., MaxRLTrainer]:
     """Build a trainer, train it, return it. Keywords that are no fields go to the constructor."""
-    constructor = ("reward_funcs", "peft_config", "rollout_func", "eval_dataset", "train_dataset", "callbacks")
+    constructor = (
+        "reward_funcs",
+        "peft_config",
+        "rollout_func",
+        "eval_dataset",
+        "train_dataset",
+        "callbacks",
+    )
 
     def run(**fields: Any) -> MaxRLTrainer:
         extra = {name: fields.pop(name) for name in constructor if name in fields}
         extra.setdefault("reward_funcs", TaskReward(task))
         extra.setdefault("train_dataset", task_dataset(task, "train", 64))
         trainer = MaxRLTrainer(
-            model=model, args=MaxRLConfig(**arguments(tmp_path, **fields)), processing_class=tokenizer, **extra
+            model=model,
+            args=MaxRLConfig(**arguments(tmp_path, **fields)),
+            processing_class=tokenizer,
+            **extra,
         )
         trainer.train()
         return trainer
@@ -202,7 +212,9 @@ def test_a_negative_reward_saves_a_checkpoint_and_names_the_remedies(train: Any,
         calls.append(1)
         return [-1.0 if len(calls) == 3 else float(index % 2) for index in range(len(completions))]
 
-    with pytest.raises(RewardError, match=r"correctness_threshold.*stopped at step 2; a checkpoint was saved"):
+    with pytest.raises(
+        RewardError, match=r"correctness_threshold.*stopped at step 2; a checkpoint was saved"
+    ):
         train(reward_funcs=turns_negative)
     assert (tmp_path / "checkpoint-2" / "trainer_state.json").is_file()
     # … and the same rewards are no trouble where there is a threshold, or an estimator for real rewards.
@@ -269,7 +281,9 @@ def test_lora_trains_the_adapter_alone(train: Any, model: Qwen2ForCausalLM) -> N
         reward_funcs=alternating(), peft_config=LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
     )
     moved = {
-        name for name, p in trainer.model.named_parameters() if "lora_B" in name and bool(p.detach().abs().sum())
+        name
+        for name, p in trainer.model.named_parameters()
+        if "lora_B" in name and bool(p.detach().abs().sum())
     }
     assert moved
     base = {

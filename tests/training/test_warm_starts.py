@@ -44,7 +44,9 @@ def test_it_reaches_the_stated_pass_rate_once_and_for_all(task: SubsetSum, cache
     again = warm_start(task, SHAPE, EASY, max_completion_length=5)
     for old, new in zip(weights, load_policy(str(again)).parameters(), strict=True):
         assert torch.equal(old, new)
-    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == [], "no partial folders stay"
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == [], (
+        "no partial folders stay"
+    )
 
 
 def test_other_settings_are_other_warm_starts(task: SubsetSum, monkeypatch: pytest.MonkeyPatch) -> None:

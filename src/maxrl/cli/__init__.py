@@ -14,13 +14,13 @@ COMMANDS = {
     "train": "train a model on a task, or on a data set with reward functions",
     "eval": "sample a model on a task: pass@k with intervals, greedy accuracy",
     "compare": "train several estimators from one warm start and write a report",
-    "inspect": "what an estimator really optimises; its advantages on rewards you give",
+    "inspect": "what an estimator really optimises; its advantages on your rewards",
     "doctor": "versions, devices, logins: what is there, what is missing for what",
 }
 
 USAGE = "\n".join(
     [
-        "usage: maxrl COMMAND [options]        (maxrl COMMAND --help explains its options)",
+        "usage: maxrl COMMAND [options]      (maxrl COMMAND --help explains its options)",
         "",
         *(f"  {name:<10}{text}" for name, text in COMMANDS.items()),
         "",

@@ -1,6 +1,6 @@
 """A small Qwen2 and a word-level tokenizer, made on the spot from a task's vocabulary.
 
-The model knows nothing until it has been trained on demonstrations: `maxrl.training.warm_start`.
+The model knows nothing until it has been trained on demonstrations: `maxrl.training.warm_starts`.
 """
 
 from collections.abc import Sequence
