@@ -31,10 +31,10 @@ from maxrl.experiments.callbacks import new_progress, read_metrics
 from maxrl.experiments.environment import describe_environment
 from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields
+from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.report import write_report
-from maxrl.experiments.runs import evaluate_policy, last_checkpoint, run_record, train_run
+from maxrl.experiments.runs import evaluate_policy, last_checkpoint, run_record, train_run, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     shared = make_recipe({**base, "output_dir": str(root / "before")})
     if shared.task is None:
         raise InputError("compare evaluates on a task: name one with --task")
-    _clear_or_keep(shared, arms, root)
+    _clear_or_keep(shared, arms)
 
     before, runs = _run_all(arms, shared, _jobs(arguments, len(arms)), console)
     comparison = Comparison(
@@ -141,19 +141,19 @@ def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[_Arm]:
     return arms
 
 
-def _clear_or_keep(shared: Recipe, arms: list[_Arm], root: Path) -> None:
+def _clear_or_keep(shared: Recipe, arms: list[_Arm]) -> None:
     """With `overwrite_output_dir`, remove what an earlier comparison left; else refuse runs of other settings."""
+    before = Path(shared.training.output_dir)
     if shared.run.overwrite_output_dir:
-        for folder in [root / "before", *(arm.folder for arm in arms)]:
+        for folder in [before, *(arm.folder for arm in arms)]:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    for arm in arms:
-        config = arm.folder / "config.yaml"
-        if config.is_file() and yaml.safe_load(config.read_text()) != _plain(
-            resolved_fields(make_recipe(arm.fields))
-        ):
+    planned = {arm.folder: make_recipe(arm.fields) for arm in arms} | {before: shared}
+    for folder, recipe in planned.items():
+        config = folder / "config.yaml"
+        if config.is_file() and yaml.safe_load(config.read_text()) != _plain(resolved_fields(recipe)):
             raise InputError(
-                f"{arm.folder} holds a run with other settings; replace it with --overwrite_output_dir, or choose another "
+                f"{folder} holds a run with other settings; replace it with --overwrite_output_dir, or choose another "
                 "--output_dir"
             )
 
@@ -225,6 +225,8 @@ def _evaluate_before(given: Fields) -> Evaluation:
     path = folder / "eval.json"
     if path.is_file():
         return Evaluation.load(path)
+    with atomic_text(folder / "config.yaml") as sink:
+        sink.write(to_yaml(resolved_fields(recipe)))
     return evaluate_policy(recipe, prepare_policy(recipe), folder, Console(quiet=True))
 
 
@@ -250,13 +252,16 @@ def _record(future: Future[RunRecord], arm: _Arm, root: Path) -> RunRecord:
     error = future.exception()
     if error is None:
         return future.result()
+    metrics = read_metrics(arm.folder / "metrics.jsonl")
+    steps = int(metrics[-1]["step"]) if metrics else 0
     return RunRecord(
         estimator=arm.estimator,
         seed=arm.seed,
         folder=os.path.relpath(arm.folder, root),
         status="failed",
         error=f"{type(error).__name__}: {error}",
-        metrics=tuple(read_metrics(arm.folder / "metrics.jsonl")),
+        metrics=tuple(metrics),
+        **training_cost(make_recipe(arm.fields), steps, metrics),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -324,29 +324,38 @@ def _interruptible(trainer: MaxRLTrainer) -> StopOnInterrupt:
     return stop
 
 
+def training_cost(recipe: Recipe, steps: int, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What `steps` optimizer steps cost: `training_seconds`, `rollouts` and `completion_tokens`.
+
+    Tokens are the logged mean lengths times the rollouts between two logs, exact where every step is logged.
+    """
+    training = recipe.training
+    # A generation serves steps_per_generation × num_iterations micro-steps.
+    per_step = (training.generation_batch_size * training.gradient_accumulation_steps) / (
+        training.steps_per_generation * training.num_iterations
+    )
+    logged = [0, *(row["step"] for row in metrics)]
+    tokens = sum(
+        (step - before) * per_step * row.get("completions/mean_length", 0.0)
+        for before, step, row in zip(logged, logged[1:], metrics, strict=False)
+    )
+    return {
+        "training_seconds": metrics[-1]["elapsed"] if metrics else 0.0,
+        "rollouts": round(steps * per_step),
+        "completion_tokens": round(tokens),
+    }
+
+
 def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluation | None) -> RunRecord:
     """Write `run.json`, by which the run counts as done, and read the record back from the folder."""
     if trainer.is_world_process_zero():
-        metrics = read_metrics(folder / "metrics.jsonl")
-        training = recipe.training
-        per_step = (
-            training.generation_batch_size
-            * training.gradient_accumulation_steps
-            // (training.steps_per_generation * training.num_iterations)
-        )
-        steps = [0, *(row["step"] for row in metrics)]
-        tokens = sum(
-            (step - before) * per_step * row.get("completions/mean_length", 0.0)
-            for before, step, row in zip(steps, steps[1:], metrics, strict=False)
-        )
+        steps = trainer.state.global_step
         summary = {
-            "estimator": training.advantage_estimator,
-            "seed": training.seed,
-            "steps": trainer.state.global_step,
-            "training_seconds": metrics[-1]["elapsed"] if metrics else 0.0,
-            "rollouts": trainer.state.global_step * per_step,
-            "completion_tokens": round(tokens),
-            "pass_at_1": after.at(1).estimate if after and after.pass_at_k[0].k == 1 else None,
+            "estimator": recipe.training.advantage_estimator,
+            "seed": recipe.training.seed,
+            "steps": steps,
+            **training_cost(recipe, steps, read_metrics(folder / "metrics.jsonl")),
+            "pass_at_k": {entry.k: entry.estimate for entry in after.pass_at_k} if after else None,
         }
         with atomic_text(folder / "run.json") as sink:
             json.dump(summary, sink, indent=2)
