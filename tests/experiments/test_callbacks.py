@@ -1,0 +1,192 @@
+"""Metrics on disk, progress on the terminal, and Ctrl-C."""
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from maxrl.experiments import callbacks
+from maxrl.experiments.callbacks import MetricsFile, ProgressBar, StopOnInterrupt, read_metrics
+
+ARGUMENTS = cast(TrainingArguments, None)  # no callback looks at them
+
+
+def state(step: int = 0, steps: int = 100, *, main: bool = True) -> TrainerState:
+    return TrainerState(global_step=step, max_steps=steps, is_world_process_zero=main)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """`time.perf_counter` gives what the test puts in the first place."""
+    now = [1000.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+    return now
+
+
+class Run:
+    """A `MetricsFile` driven as the trainer drives it."""
+
+    def __init__(self, path: Path, clock: list[float], *, step: int = 0, main: bool = True) -> None:
+        self.watcher = MetricsFile(path)
+        self.clock = clock
+        self.main = main
+        self.watcher.on_train_begin(ARGUMENTS, state(step, main=main), TrainerControl())
+
+    def log(self, step: int, after: float, **logs: Any) -> None:
+        self.clock[0] += after
+        self.watcher.on_log(ARGUMENTS, state(step, main=self.main), TrainerControl(), logs=logs)
+
+
+# --- metrics -------------------------------------------------------------------------------------------------------
+
+
+def test_every_log_is_a_row_with_its_step_and_the_time(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "new folder" / "metrics.jsonl"
+    run = Run(path, clock)
+    run.log(1, 2.5, loss=0.5, success_rate=0.25)
+    run.log(2, 1.0004, loss=0.125, note="text is no metric")
+    run.log(2, 0.5, train_runtime=9.0, train_loss=0.3)  # the trainer's summary at the end
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 1, "elapsed": 2.5, "loss": 0.5, "success_rate": 0.25},
+        {"step": 2, "elapsed": 3.5, "loss": 0.125},
+    ]
+    assert read_metrics(path) == [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_resumed_run_drops_later_rows_and_its_clock_goes_on(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = Run(path, clock)
+    for step in (1, 2, 3):
+        first.log(step, 10.0, loss=float(step))
+    clock[0] += 5000.0  # killed; resumed later from the checkpoint of step 2
+    second = Run(path, clock, step=2)
+    assert [row["step"] for row in read_metrics(path)] == [1, 2]
+    second.log(3, 7.0, loss=30.0)
+    assert read_metrics(path) == [
+        {"step": 1, "elapsed": 10.0, "loss": 1.0},
+        {"step": 2, "elapsed": 20.0, "loss": 2.0},
+        {"step": 3, "elapsed": 27.0, "loss": 30.0},
+    ]
+
+
+def test_a_new_run_begins_with_an_empty_file(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    Run(path, clock).log(1, 10.0, loss=1.0)
+    Run(path, clock).log(1, 3.0, loss=2.0)
+    assert read_metrics(path) == [{"step": 1, "elapsed": 3.0, "loss": 2.0}]
+
+
+def test_a_line_left_half_written_is_dropped(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "elapsed": 4.0}\n{"step": 2, "ela')
+    assert read_metrics(path) == [{"step": 1, "elapsed": 4.0}]
+    Run(path, clock, step=1).log(2, 1.0, loss=1.0)
+    assert read_metrics(path) == [
+        {"step": 1, "elapsed": 4.0},
+        {"step": 2, "elapsed": 5.0, "loss": 1.0},
+    ]
+
+
+def test_no_file_no_rows(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_only_the_main_process_writes(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 9, "elapsed": 1.0}\n')
+    Run(path, clock, main=False).log(1, 1.0, loss=1.0)
+    assert read_metrics(path) == [{"step": 9, "elapsed": 1.0}]
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------------------------
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_first_ctrl_c_saves_and_stops_after_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    def handler(*_: object) -> None:
+        raise AssertionError("not while training")
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        with StopOnInterrupt() as stop:
+            control = TrainerControl()
+            stop.on_step_end(ARGUMENTS, state(1), control)
+            assert (control.should_save, control.should_training_stop) == (False, False)
+            press_ctrl_c()
+            assert stop.interrupted
+            assert (control.should_save, control.should_training_stop) == (False, False)
+            stop.on_step_end(ARGUMENTS, state(2), control)
+            assert (control.should_save, control.should_training_stop) == (True, True)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert "then saving a checkpoint; Ctrl-C again stops at once" in capsys.readouterr().err
+
+
+def test_the_second_ctrl_c_stops_at_once_and_the_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stop = StopOnInterrupt()
+
+    def train_impatiently() -> None:
+        with stop:
+            press_ctrl_c()
+            press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_impatiently()
+    assert stop.interrupted
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- progress ------------------------------------------------------------------------------------------------------
+
+
+def train(console: Console, steps: int, *, start: int = 0, main: bool = True) -> None:
+    """What the trainer calls; step s logs a success rate of s/1000."""
+    bar = ProgressBar(console)
+    control = TrainerControl()
+    bar.on_train_begin(ARGUMENTS, state(start, steps, main=main), control)
+    for step in range(start + 1, steps + 1):
+        logs = {"success_rate": step / 1000, "frac_reward_zero_mean": 0.5}
+        bar.on_log(ARGUMENTS, state(step, steps, main=main), control, logs=logs)
+        bar.on_log(ARGUMENTS, state(step, steps, main=main), control, logs={"eval_loss": 1.0})
+        bar.on_step_end(ARGUMENTS, state(step, steps, main=main), control)
+    bar.on_train_end(ARGUMENTS, state(steps, steps, main=main), control)
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [(100, list(range(10, 101, 10))), (25, list(range(2, 25, 2))), (3, [1, 2, 3])],
+)
+def test_without_a_terminal_there_is_a_line_every_tenth_of_the_way(steps: int, shown: list[int]) -> None:
+    text = io.StringIO()
+    train(Console(file=text, width=80), steps)
+    assert text.getvalue().splitlines() == [
+        f"step {step}/{steps}  success {step / 1000:.3f}  dead groups 50%" for step in shown
+    ]
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_success_rate() -> None:
+    text = io.StringIO()
+    train(Console(file=text, force_terminal=True, color_system=None, width=100), 40, start=20)
+    *_, last, cursor = text.getvalue().splitlines()
+    assert "training" in last
+    assert "40/40" in last
+    assert "success 0.040  dead groups 50%" in last
+    assert cursor == "\x1b[?25h"  # the bar was stopped and the cursor is shown again
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_other_processes_are_silent(terminal: bool) -> None:
+    text = io.StringIO()
+    train(Console(file=text, force_terminal=terminal), 20, main=False)
+    assert text.getvalue() == ""

@@ -1,0 +1,87 @@
+"""What a run says about where it was made."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from maxrl.experiments import environment
+from maxrl.experiments.environment import (
+    LIBRARIES,
+    code_version,
+    describe_environment,
+    installed_version,
+    machine_class,
+)
+
+
+def test_versions_code_and_machine_are_named() -> None:
+    facts = describe_environment()
+    assert list(facts) == ["python", *LIBRARIES, "code", "machine"]
+    assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
+    for name in LIBRARIES:
+        assert facts[name] == version(name)
+    assert facts["machine"] == machine_class()
+
+
+def test_a_library_that_is_absent_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert installed_version("no-such-distribution") is None
+    monkeypatch.setattr(environment, "LIBRARIES", ("no-such-distribution",))
+    assert describe_environment()["no-such-distribution"] == "not installed"
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    run = subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package in a repository of its own, which `code_version` takes for ours."""
+    folder = tmp_path / "src" / "package"
+    folder.mkdir(parents=True)
+    (folder / "environment.py").write_text("first = 1\n")
+    git(tmp_path, "init", "-q")
+    monkeypatch.setattr(environment, "__file__", str(folder / "environment.py"))
+    return folder
+
+
+def test_the_code_is_the_commit_and_whether_it_was_changed(package: Path) -> None:
+    root = package.parents[1]
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "first")
+    commit = git(root, "rev-parse", "HEAD")[:12]
+    assert code_version() == commit
+    (root / "notes.txt").write_text("outside the package")
+    assert code_version() == commit
+    (package / "environment.py").write_text("first = 2\n")
+    assert code_version() == f"{commit}+changes"
+
+
+def test_code_inside_somebody_elses_repository_is_the_release(package: Path) -> None:
+    root = package.parents[1]
+    (root / "notes.txt").write_text("theirs")
+    git(root, "add", "notes.txt")
+    git(root, "commit", "-q", "-m", "theirs")
+    assert code_version() == f"release {version('maxrl')}"
+
+
+def test_code_without_git_is_the_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version() == f"release {version('maxrl')}"
+
+
+def test_the_machine_is_a_class_and_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Plan9")
+    monkeypatch.setattr("platform.machine", lambda: "mips")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine_class() == "Plan9 mips, 3 cores"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "GPU X")
+    assert machine_class() == "Plan9 mips, 3 cores, 2 × GPU X"
