@@ -73,6 +73,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if options.threshold is not None:
         raise InputError("--threshold applies to --rewards")
+    if options.plot and options.plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise InputError(f"--plot must end in .svg, .png or .pdf, but is {options.plot}")
     if options.n < 1:
         raise InputError(f"--n must be at least 1, but is {options.n}")
     pass_rates = _numbers(options.p, "--p") if options.p else list(PASS_RATES)
@@ -155,8 +157,6 @@ def advantage_table(
 
 def weight_plot(estimators: dict[str, Estimator], n: int, path: Path) -> Path:
     """Draw w(p) on logarithmic axes, between plain reinforcement learning (1) and maximum likelihood (1/p)."""
-    if path.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise InputError(f"--plot must end in .svg, .png or .pdf, but is {path}")
     grid = [10 ** (-3 + 3 * step / 300) * 0.999 for step in range(301)]
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

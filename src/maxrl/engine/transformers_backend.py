@@ -12,6 +12,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from maxrl.engine.protocol import Completion, SamplingParams
 from maxrl.errors import InputError
 
+MOST_SCORES = 2**29
+"""Scores, in float32, that one call of `generate` may hand back."""
+
 
 class TransformersGenerator:
     """`Generator` on top of a transformers causal language model.
@@ -22,6 +25,8 @@ class TransformersGenerator:
         pad_id: id that fills shorter rows; any id will do, it never reaches the result.
         batch_tokens: most tokens, prompts and completions together, that one call of `generate` may hold (though
             at least one completion); bounds memory. Log-probabilities do not depend on it, the draws do.
+            A call is also kept to as many completions as have 2 GiB of scores: `generate` hands back the whole
+            vocabulary's for every token.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class TransformersGenerator:
         self, rows: Sequence[Sequence[int]], params: SamplingParams
     ) -> Iterator[Sequence[Sequence[int]]]:
         longest = max((len(prompt) for prompt in rows), default=0)
-        size = max(1, self.batch_tokens // (longest + params.max_completion_length))
+        row_scores = params.max_completion_length * self.model.config.get_text_config().vocab_size
+        size = min(self.batch_tokens // (longest + params.max_completion_length), MOST_SCORES // row_scores)
+        size = max(1, size)
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 

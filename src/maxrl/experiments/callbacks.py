@@ -66,7 +66,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 class ProgressBar(TrainerCallback):
-    """A bar with the success rate in it; a line every tenth of the way where there is no terminal."""
+    """A bar with the success rate in it; a line every tenth of the way where there is no terminal.
+
+    Use as a context manager around `trainer.train()`.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -103,12 +106,14 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, note=self._note)
-        elif state.is_world_process_zero and state.global_step % max(1, state.max_steps // 10) == 0:
+        elif state.is_world_process_zero and state.global_step % max(1, -(-state.max_steps // 10)) == 0:
             self.console.print(f"step {state.global_step}/{state.max_steps}  {self._note}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not in `on_train_end`: a run that fails must give the terminal back, too.
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

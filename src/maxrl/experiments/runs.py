@@ -76,10 +76,12 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     policy = prepare_policy(recipe, progress=_announce_warm_start(recipe, console))
     if recipe.task and recipe.run.eval_before_training and not (folder / "eval_before.json").is_file():
         evaluate_policy(recipe, policy, folder, console, label="_before")
-    trainer = _trainer(recipe, policy, folder, console)
+    trainer = _trainer(recipe, policy, folder)
     if checkpoint:
         console.print(f"resuming from {checkpoint}")
-    with _interruptible(trainer) as stop:
+    with StopOnInterrupt() as stop, ProgressBar(console) as bar:
+        trainer.add_callback(stop)
+        trainer.add_callback(bar)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.interrupted:
         raise Interrupted(
@@ -212,20 +214,25 @@ def evaluate_policy(
     return result
 
 
-def _trainer(recipe: Recipe, policy: Policy, folder: Path, console: Console) -> MaxRLTrainer:
+def _trainer(recipe: Recipe, policy: Policy, folder: Path) -> MaxRLTrainer:
     train_dataset, eval_dataset, rewards = _data(recipe)
     # The policy is made already; handing its options on would only draw a warning that they are not used.
     recipe.training.model_init_kwargs = None
-    trainer = MaxRLTrainer(
-        model=policy.model,
-        reward_funcs=rewards,
-        args=recipe.training,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        processing_class=policy.tokenizer,
-        peft_config=policy.peft_config,
-        callbacks=[MetricsFile(folder / "metrics.jsonl"), ProgressBar(console)],
-    )
+    try:
+        trainer = MaxRLTrainer(
+            model=policy.model,
+            reward_funcs=rewards,
+            args=recipe.training,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=policy.tokenizer,
+            peft_config=policy.peft_config,
+            callbacks=[MetricsFile(folder / "metrics.jsonl")],
+        )
+    except InputError:
+        raise
+    except ValueError as error:  # TRL checks here what options mean together
+        raise InputError(str(error).strip().splitlines()[0]) from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
@@ -316,12 +323,6 @@ def _reward_function(name: str) -> Any:
         return getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise InputError(f"cannot load the reward function '{name}': {error}") from error
-
-
-def _interruptible(trainer: MaxRLTrainer) -> StopOnInterrupt:
-    stop = StopOnInterrupt()
-    trainer.add_callback(stop)
-    return stop
 
 
 def training_cost(recipe: Recipe, steps: int, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -34,8 +34,15 @@ def task_dataset(task: Task, split: Split, count: int, *, seed: int = 0) -> Data
 
 
 def completion_text(completion: Prompt) -> str:
-    """The text of a completion as TRL hands it over: plain, or the last message of a chat."""
-    return completion if isinstance(completion, str) else completion[-1]["content"]
+    """The model's answer in a completion as TRL hands it over: plain text, or messages.
+
+    Messages that do not end with the model's own hold no answer: TRL cuts a turn to nothing where a tool's output
+    has used up the length, and what a tool said is not to be graded.
+    """
+    if isinstance(completion, str):
+        return completion
+    last = completion[-1]
+    return last["content"] if last["role"] == "assistant" else ""
 
 
 class TaskReward:

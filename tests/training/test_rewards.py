@@ -1,0 +1,68 @@
+"""Tasks in TRL's calling convention."""
+
+import json
+
+import pytest
+
+from maxrl.tasks import SubsetSum
+from maxrl.training import TaskReward, task_dataset
+from maxrl.training.rewards import completion_text
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        ("1 2", "1 2"),
+        ([{"role": "assistant", "content": "3"}], "3"),
+        ([{"role": "assistant", "content": "call"}, {"role": "tool", "name": "add", "content": "5"}], ""),
+        (
+            [
+                {"role": "assistant", "content": "call"},
+                {"role": "tool", "name": "add", "content": "5"},
+                {"role": "assistant", "content": "4"},
+            ],
+            "4",
+        ),
+    ],
+)
+def test_only_the_models_own_last_words_are_graded(completion: object, text: str) -> None:
+    assert completion_text(completion) == text  # pyright: ignore[reportArgumentType]
+
+
+def test_a_task_scores_completions_and_counts_its_reasons(task: SubsetSum) -> None:
+    logged: dict[str, float] = {}
+    truth = json.dumps({"numbers": [1, 2, 4], "target": 3})
+    rewards = TaskReward(task)(
+        prompts=["p"] * 4,
+        completions=["1 2", "4", "1 1 1", "one"],
+        truth=[truth] * 4,
+        log_metric=logged.__setitem__,
+    )
+    assert rewards == [1.0, 0.0, 0.0, 0.0]
+    assert logged == {
+        "verifier/wrong sum": 0.25,
+        "verifier/number not available": 0.25,
+        "verifier/not a list of integers": 0.25,
+        "verifier/errors": 0.0,
+    }
+
+
+def test_a_verifier_that_fails_gives_none_not_zero(task: SubsetSum) -> None:
+    logged: dict[str, float] = {}
+    rewards = TaskReward(task)(
+        prompts=["p"] * 2,
+        completions=["1", "1"],
+        truth=['{"numbers": [1], "target": 1}', '{"numbers": "broken"}'],
+        log_metric=logged.__setitem__,
+    )
+    assert rewards == [1.0, None]
+    assert logged["verifier/errors"] == 0.5
+
+
+def test_the_data_set_holds_what_the_reward_needs(task: SubsetSum) -> None:
+    rows = task_dataset(task, "train", 3, seed=5)
+    examples = task.examples("train", 3, seed=5)
+    assert rows["id"] == [example.id for example in examples]
+    assert rows["prompt"] == [example.prompt for example in examples]
+    golds = [task.demonstration(example) for example in examples]
+    assert TaskReward(task)(prompts=rows["prompt"], completions=golds, truth=rows["truth"]) == [1.0] * 3
