@@ -50,7 +50,7 @@ def test_every_public_name_is_what_its_home_calls_so(name: str) -> None:
     assert name in dir(maxrl)
 
 
-def test_what_the_issue_asks_for_is_public() -> None:
+def test_the_public_contract_is_kept() -> None:
     promised = {"MaxRL", "GRPO", "RLOO", "DrGRPO", "Reinforce", "pass_at_k", "effective_weight"}
     assert promised | {"MaxRLConfig", "MaxRLTrainer"} <= set(maxrl.__all__)
 

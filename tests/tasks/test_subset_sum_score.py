@@ -289,16 +289,3 @@ def test_a_megabyte_is_judged_within_a_second(completion: str) -> None:
     verdict = TASK.score(TRUTH, completion)
     assert time.process_time() - started < 1.0
     assert verdict.success is ("5, 20, 1" in completion)
-
-
-def test_at_least_50_000_completions_a_second_on_one_core() -> None:
-    examples = TASK.examples("train", 500)
-    pairs = [(e.truth, c) for e in examples for c in (TASK.demonstration(e), "1, 2, 3, 4", "I think so")]
-
-    def seconds() -> float:
-        started = time.process_time()  # processor time: a busy machine does not count
-        for truth, completion in pairs:
-            TASK.score(truth, completion)
-        return time.process_time() - started
-
-    assert len(pairs) / min(seconds() for _ in range(5)) >= 50_000
