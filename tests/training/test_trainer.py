@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from maxrl.errors import InputError, RewardError
@@ -145,14 +145,17 @@ def test_the_estimator_decides_the_update(train: Any, model: Qwen2ForCausalLM) -
 
 
 def test_dead_and_mastered_groups_are_counted_and_move_nothing(train: Any, model: Qwen2ForCausalLM) -> None:
+    """Four groups of two: the first all success, the others without any."""
+
     def by_group(prompts: Any, completions: Any, **_: Any) -> list[float]:
-        return [float(index < 4) for index in range(len(completions))]
+        return [float(index < 2) for index in range(len(completions))]
 
     start = torch.cat([p.detach().flatten() for p in model.parameters()])
-    trainer = train(reward_funcs=by_group)
+    trainer = train(reward_funcs=by_group, num_generations=2)
     for row in logs(trainer):
-        assert row["frac_reward_zero_mean"] == 0.5
-        assert row["frac_reward_all_success"] == 0.5
+        assert row["frac_reward_zero_mean"] == 0.75
+        assert row["frac_reward_all_success"] == 0.25
+        assert row["success_rate"] == 0.25
         assert row["advantage_mass"] == 0
     assert weight_change(trainer, model, start) == 0
 
@@ -254,11 +257,6 @@ def test_asynchronous_reward_functions_work_and_are_checked(train: Any) -> None:
 
 def test_dropout_is_off_while_sampling_and_on_while_training(train: Any) -> None:
     states: dict[str, set[bool]] = {"sampling": set(), "training": set()}
-
-    class Watch(torch.nn.Module):
-        pass
-
-    from transformers import TrainerCallback
 
     class Hook(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
