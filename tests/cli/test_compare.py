@@ -1,7 +1,6 @@
 """`maxrl compare` for real: worker processes, paired runs, failures as rows, nothing done twice."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,7 @@ from tests.smallest import write_recipe
 from maxrl.cli import main
 from maxrl.experiments.records import Comparison
 
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MAXRL_CACHE", str(cache))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def compare(workplace: Path, *words: str, **fields: object) -> int:

@@ -1,7 +1,6 @@
 """`maxrl train` and `maxrl eval` from the command line's first word to the files they leave."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,7 @@ from tests.smallest import write_recipe
 from maxrl.cli import main
 from maxrl.evaluation import Evaluation
 
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MAXRL_CACHE", str(cache))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def fails(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
