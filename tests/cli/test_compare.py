@@ -105,6 +105,9 @@ def test_a_run_that_fails_stays_as_a_row(workplace: Path, capsys: pytest.Capture
         (["--seeds", "0", "0"], "seeds names something twice"),
         (["--seeds", "zero"], "invalid int value: 'zero'"),
         (["--jobs", "0"], "jobs must be at least 1"),
+        (["--seed", "3"], "compare takes --seeds for all its runs, not --seed"),
+        (["--advantage_estimator", "rloo"], "compare takes --estimators for all its runs"),
+        (["--reward_funcs", "nosuch"], "unknown reward function 'nosuch'"),
         (["--estimator", "maxrl"], "unknown option '--estimator'; did you mean '--estimators'?"),
     ],
 )

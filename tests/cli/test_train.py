@@ -190,3 +190,123 @@ def test_eval_refuses_what_it_cannot_measure(
     capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
     assert says in fails(capsys, 2, "eval", *words)
+
+
+def test_evaluating_a_checkpoint_leaves_the_runs_own_evaluation_alone(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace, eval_before_training="false"))
+    assert main(["train", "--config", recipe, "--output_dir", "run", "-q"]) == 0
+    own = {name: (workplace / "run" / name).read_bytes() for name in ("eval.json", "samples.jsonl")}
+    assert main(["eval", "run/checkpoint-2", "--config", "run/config.yaml", "-q"]) == 0
+    assert "samples: run/checkpoint-2/evals/samples.jsonl" in capsys.readouterr().out
+    assert main(["eval", "--config", "run/config.yaml", "-q"]) == 0  # the recipe's model: the warm start
+    assert {name: (workplace / "run" / name).read_bytes() for name in own} == own
+
+
+def test_lora_trains_an_adapter_which_can_be_trained_on(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace, max_steps=3, save_steps=3, prompt_format="compact"))
+    lora = ["--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj"]
+    assert main(["train", "-q", "--config", recipe, "--output_dir", "first", *lora]) == 0
+    adapter = load_file(workplace / "first" / "adapter_model.safetensors")
+    assert any(bool(value.any()) for name, value in adapter.items() if "lora_B" in name), (
+        "it learned something"
+    )
+    assert not (workplace / "first" / "model.safetensors").exists(), "the base is not saved with it"
+
+    again = ["train", "-q", "--config", recipe, "--model_name_or_path", "first", "--output_dir", "second"]
+    assert main(again) == 0
+    first, second = (
+        Evaluation.load(workplace / name) for name in ("first/eval.json", "second/eval_before.json")
+    )
+    assert second.problems == first.problems, "the second run starts where the first one ended"
+    trained_on = load_file(workplace / "second" / "adapter_model.safetensors")
+    assert any(not torch.equal(trained_on[name], value) for name, value in adapter.items())
+    capsys.readouterr()
+    line = fails(capsys, 2, *again[:-1], "third", *lora)
+    assert "holds an adapter already" in line
+
+
+def test_a_run_is_resumed_with_its_own_settings(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(write_recipe(workplace, max_steps=2))
+    words = ["train", "-q", "--config", recipe, "--output_dir", "run"]
+    assert main(words) == 0
+    resume = [*words, "--resume_from_checkpoint", "true"]
+    capsys.readouterr()
+    line = fails(capsys, 2, *resume, "--advantage_estimator", "grpo", "--seed", "5", "--num_elements", "2")
+    assert "other settings (advantage_estimator, num_elements, seed)" in line
+    # Longer is allowed, and is the longer run: fresh problems come in stream order.
+    assert main([*resume, "--max_steps", "4"]) == 0
+    assert main(["train", "-q", "--config", recipe, "--output_dir", "longer", "--max_steps", "4"]) == 0
+    long = load_file(workplace / "longer" / "model.safetensors")
+    for name, value in load_file(workplace / "run" / "model.safetensors").items():
+        assert torch.equal(long[name], value), name
+
+
+def test_a_start_that_failed_does_not_block_the_next(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace, max_steps=1, eval_before_training="false"))
+    words = ["train", "-q", "--config", recipe, "--output_dir", "run"]
+    assert "unknown reward function 'nosuch'" in fails(capsys, 2, *words, "--reward_funcs", "nosuch")
+    assert not (workplace / "run").exists()
+    line = fails(capsys, 2, *words, "--use_peft", "true", "--lora_target_modules", "nosuch")
+    assert "nosuch" in line
+    assert main(words) == 0
+
+
+def test_costs_count_the_last_steps_too(workplace: Path) -> None:
+    recipe = str(write_recipe(workplace, max_steps=5, logging_steps=3, eval_before_training="false"))
+    assert main(["train", "-q", "--config", recipe, "--output_dir", "run"]) == 0
+    rows = [json.loads(line) for line in (workplace / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 5]
+    expected = 16 * (3 * rows[0]["completions/mean_length"] + 2 * rows[1]["completions/mean_length"])
+    assert json.loads((workplace / "run" / "run.json").read_text())["completion_tokens"] == round(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--output_dir", "recipe.yaml"], "exists"),
+        (["--loss_type", "foo"], "unknown loss_type 'foo'"),
+        (["--temperature", "0"], "temperature must be above 0"),
+        (["--temperature", "nan"], "temperature must be above 0"),
+        (["--top_p", "3"], "top_p must lie in (0, 1]"),
+        (["--top_k", "-3"], "top_k must be at least 0"),
+        (["--learning_rate", "-1"], "learning_rate must be at least 0"),
+        (["--learning_rate", "nan"], "learning_rate must be at least 0"),
+        (["--per_device_train_batch_size", "0"], "per_device_train_batch_size must be at least 1"),
+        (["--num_iterations", "0"], "num_iterations must be at least 1"),
+        (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps must be at least 1"),
+        (["--max_steps", "0"], "max_steps must be at least 1"),
+        (["--seed", "-1"], "seed must lie between 0"),
+        (["--report_to", "wandb"], "wandb"),
+        (["--reward_funcs", "json:__doc__"], "it is a str, no function"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(
+    workplace: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    config = str(write_recipe(workplace, eval_before_training="false"))
+    assert says in fails(capsys, 2, "train", "-q", "--config", config, *words)
+
+
+def test_null_is_refused_where_there_is_no_null(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(write_recipe(workplace, eval_problems="null"))
+    assert "eval_problems must not be null" in fails(capsys, 2, "train", "-q", "--config", config)
+
+
+def test_a_broken_warm_start_is_made_anew(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAXRL_CACHE", str(workplace / "own-cache"))
+    recipe = str(write_recipe(workplace, max_steps=1, eval_before_training="false"))
+    assert main(["train", "-q", "--config", recipe, "--output_dir", "one"]) == 0
+    (folder,) = (workplace / "own-cache" / "warm-starts").iterdir()
+    assert folder.stat().st_mode & 0o055 == 0o055, "a cache can be shared"
+    for name in ("warm_start.json", "model.safetensors"):
+        (folder / name).unlink()
+    assert main(["train", "-q", "--config", recipe, "--output_dir", "two"]) == 0
+    assert (workplace / "one/model.safetensors").read_bytes() == (
+        workplace / "two/model.safetensors"
+    ).read_bytes()

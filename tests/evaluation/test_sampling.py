@@ -244,7 +244,7 @@ def test_a_record_survives_json(tokenizer: PreTrainedTokenizerFast, tmp_path: Pa
         "eval_top_k": 0,
         "eval_greedy": True,
         "max_completion_length": 8,
-        "task": "subset_sum",
+        "task": {"name": "subset_sum", **vars(TASK)},
     }
     path = tmp_path / "eval.json"
     path.write_text(json.dumps(result.to_dict()))

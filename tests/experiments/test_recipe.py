@@ -105,7 +105,8 @@ def test_the_seed_of_the_problems_is_the_seed_of_the_run_unless_given() -> None:
 def test_our_own_recipe_reads_as_it_is_written() -> None:
     written = yaml.safe_load(TINY_RECIPE.read_text())
     recipe = parse_recipe(["--config", str(TINY_RECIPE)])
-    assert {**recipe.given, "output_dir": None} == {"output_dir": None, **written}
+    # Two fields follow from the others: where the run goes, and that fresh problems are taken in stream order.
+    assert {**recipe.given, "output_dir": None} == {"output_dir": None, "shuffle_dataset": False, **written}
     parts = (recipe.task, recipe.evaluation, recipe.tiny, recipe.warm_start, recipe.model, recipe.training)
     for name in written.keys() - {"task", "report_to"}:
         [value] = [getattr(part, name) for part in parts if hasattr(part, name)]

@@ -51,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except MaxRLError as error:
         return _complain(error, 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted", 1)
     except BrokenPipeError:  # the reader of a pipe left, as `| head` does
         sys.stderr.close()
         return 1
+    except OSError as error:  # a path that cannot be read or written
+        return _complain(error, 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
 
 
 def _complain(error: object, status: int) -> int:

@@ -6,10 +6,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maxrl.cli.common import make_console, take_flags
-from maxrl.errors import MaxRLError
+from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.compare import CompareArguments, compare
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import help_text, make_recipe, read_fields, resolved_fields, to_yaml
+from maxrl.experiments.recipe import (
+    help_text,
+    make_recipe,
+    option_given,
+    read_fields,
+    resolved_fields,
+    to_yaml,
+)
 from maxrl.experiments.report import summary_table
 
 EXAMPLES = """\
@@ -29,6 +36,9 @@ def run(argv: Sequence[str]) -> int:
         return 0
     words, flags = take_flags(argv, "-q", "--quiet", "--dry-run", "--dry_run")
     quiet_libraries()
+    for single, several in {"seed": "seeds", "advantage_estimator": "estimators"}.items():
+        if option_given(words, single) is not None:
+            raise InputError(f"compare takes --{several} for all its runs, not --{single}")
     given = read_fields(words, (CompareArguments,))
     if flags & {"--dry-run", "--dry_run"}:
         own = CompareArguments(

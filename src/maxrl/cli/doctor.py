@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maxrl.errors import InputError
-from maxrl.experiments.environment import LIBRARIES, code_version, installed_version
+from maxrl.experiments.environment import LIBRARIES, available_cores, code_version, installed_version
 from maxrl.training.warm_starts import cache_folder
 
 TESTED = {"trl": "1.16", "transformers": "5.23", "torch": "2.13"}
@@ -71,7 +71,7 @@ def _software() -> list[Finding]:
 
 
 def _hardware() -> list[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     findings = [
         Finding("processor", f"{platform.machine()}, {cores} cores, {torch.get_num_threads()} torch threads")
     ]

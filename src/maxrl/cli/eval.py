@@ -11,7 +11,14 @@ from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import help_text, make_recipe, read_fields, resolved_fields, to_yaml
+from maxrl.experiments.recipe import (
+    help_text,
+    make_recipe,
+    option_given,
+    read_fields,
+    resolved_fields,
+    to_yaml,
+)
 from maxrl.experiments.runs import evaluate_policy
 
 EXAMPLES = """\
@@ -54,7 +61,7 @@ def _fields(words: list[str]) -> dict[str, object]:
         given = read_fields(words)
         model = Path(str(given.get("model_name_or_path", "tiny")))
         default = model / "evals" if model.is_dir() else Path("runs") / f"eval-{model.name}"
-        return {"output_dir": str(default), **given}
+        return {**given, "output_dir": option_given(words, "output_dir") or str(default)}
     folder = Path(words[0])
     if not folder.is_dir():
         raise InputError(f"run folder {folder} does not exist; give a folder that `maxrl train` wrote")
@@ -66,9 +73,10 @@ def _fields(words: list[str]) -> dict[str, object]:
     from_run = read_fields(["--config", str(config)]) if config.is_file() else {}
     return {
         **from_run,
-        "output_dir": str(folder / "evals"),
         **read_fields(_with_task(words[1:], from_run)),
         "model_name_or_path": str(folder),
+        # A recipe's output_dir is its run's: what is measured now must not replace what the run left there.
+        "output_dir": option_given(words, "output_dir") or str(folder / "evals"),
     }
 
 

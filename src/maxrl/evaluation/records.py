@@ -46,7 +46,7 @@ class Evaluation:
     completion_tokens: int
     seconds: float
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Everything needed to repeat it: model, task, sampling, seeds."""
+    """Task with its parameters, sampling, seeds: what to repeat with the same model."""
 
     def at(self, k: int) -> PassAtK:
         """The entry of the curve at `k`. Raises KeyError where `k` was not asked for."""

@@ -1,5 +1,6 @@
 """Sample a policy on a task's evaluation stream and score every completion."""
 
+import hashlib
 import json
 import math
 import time
@@ -81,8 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Sample `eval_samples` completions of each of `eval_problems` problems and score them.
 
-    The problems are the task's `eval` stream at `eval_seed`: training never sees them, and every model
-    evaluated with the same settings answers the same ones.
+    The problems are the task's `eval` stream at `eval_seed`, which shares no seed with training's (a task with few
+    problems can still draw the same one twice), and every model evaluated with the same settings answers the same.
 
     Args:
         generator: the policy.
@@ -109,8 +110,7 @@ def evaluate(
         for start in range(0, len(examples), PROBLEMS_AT_ONCE):
             batch = examples[start : start + PROBLEMS_AT_ONCE]
             prompts = [encode_prompt(tokenizer, example.prompt) for example in batch]
-            # One stream per batch of problems, apart from each other for any two nearby seeds.
-            seed = settings.eval_seed * 1_000_003 + start
+            seed = _stream_seed(settings.eval_seed, start)
             drawn = generator.generate(prompts, params, seed=seed)
             best: list[list[Completion]] = [[] for _ in batch]
             if settings.eval_greedy:
@@ -131,9 +131,15 @@ def evaluate(
             **asdict(settings),
             "eval_ks": settings.ks,
             "max_completion_length": max_completion_length,
-            "task": task.name,
+            "task": {"name": task.name, **vars(task)},
         },
     )
+
+
+def _stream_seed(eval_seed: int, start: int) -> int:
+    """A stream of its own for every batch of problems, apart from those that training seeds with small numbers."""
+    digest = hashlib.sha256(f"maxrl evaluation {eval_seed} {start}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _score(

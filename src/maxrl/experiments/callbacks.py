@@ -35,6 +35,12 @@ class MetricsFile(TrainerCallback):
             self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._started = time.perf_counter()
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the last steps count, too, where not every step is logged
+
     def on_log(
         self,
         args: TrainingArguments,

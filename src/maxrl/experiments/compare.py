@@ -8,33 +8,29 @@ output_dir/
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import time
-import traceback
-from collections.abc import Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-import yaml
 from rich.console import Console
-from rich.progress import Progress
 
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.callbacks import new_progress, read_metrics
-from maxrl.experiments.environment import describe_environment
-from maxrl.experiments.policies import prepare_policy
-from maxrl.experiments.quiet import quiet_libraries
+from maxrl.experiments.data import load_data
+from maxrl.experiments.environment import available_cores, describe_environment
+from maxrl.experiments.folders import differing_fields, run_record
+from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.report import write_report
-from maxrl.experiments.runs import evaluate_policy, last_checkpoint, run_record, train_run, training_cost
+from maxrl.experiments.runs import announce_warm_start, evaluate_policy, training_cost
+from maxrl.experiments.workers import Job, run_jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +62,6 @@ class CompareArguments:
             raise InputError(f"jobs must be at least 1, but is {self.jobs}")
 
 
-@dataclass(frozen=True)
-class _Arm:
-    """One run to be made."""
-
-    estimator: str
-    seed: int
-    folder: Path
-    fields: Fields
-
-
 def compare(given: Fields, *, command: str, console: Console | None = None) -> tuple[Comparison, Path]:
     """Train and evaluate every estimator with every seed, and write the report.
 
@@ -92,6 +78,7 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
 
     Raises:
         InputError: the fields of any run cannot be used; nothing has been started then.
+        KeyboardInterrupt: Ctrl-C; the same command (without `overwrite_output_dir`) goes on.
     """
     console = console or Console(quiet=True)
     started = time.perf_counter()
@@ -100,21 +87,23 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     base = {name: value for name, value in given.items() if name not in names}
     base.setdefault("output_dir", "runs/compare")
     root = Path(base["output_dir"])
-    arms = _plan(arguments, base, root)
+    jobs = _plan(arguments, base, root)
     shared = make_recipe({**base, "output_dir": str(root / "before")})
     if shared.task is None:
         raise InputError("compare evaluates on a task: name one with --task")
-    _clear_or_keep(shared, arms)
+    _clear_or_keep(shared, jobs)
+    spent = _seconds_spent(root) if any(job.done for job in jobs) else 0.0
 
-    before, runs = _run_all(arms, shared, _jobs(arguments, len(arms)), console)
+    all_done = all(job.done for job in jobs)
+    before = _run_all(jobs, shared, arguments, console)
     comparison = Comparison(
         title=f"{' and '.join(arguments.estimators)} on {shared.task.name}",
         command=command,
         settings=_shared_settings(shared),
         arms=tuple(arguments.estimators),
         before=before,
-        runs=tuple(runs),
-        seconds=time.perf_counter() - started,
+        runs=tuple(_record(job, root) for job in jobs),
+        seconds=spent if all_done and spent else spent + time.perf_counter() - started,
         environment=describe_environment(),
     )
     with atomic_text(root / "comparison.json") as sink:
@@ -122,9 +111,9 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     return comparison, write_report(comparison, root)[0]
 
 
-def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[_Arm]:
+def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[Job]:
     """Every run, its recipe checked. Seeds are the outer loop, so that an early look has all arms in it."""
-    arms: list[_Arm] = []
+    jobs: list[Job] = []
     for seed in arguments.seeds:
         for estimator in arguments.estimators:
             folder = root / f"{estimator}-seed{seed}"
@@ -136,30 +125,32 @@ def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[_Arm]:
                 "eval_before_training": False,
             }
             run_fields.pop("overwrite_output_dir", None)
-            make_recipe(run_fields)
-            arms.append(_Arm(estimator, seed, folder, run_fields))
-    return arms
+            load_data(make_recipe(run_fields))
+            jobs.append(Job(run_fields, folder))
+    return jobs
 
 
-def _clear_or_keep(shared: Recipe, arms: list[_Arm]) -> None:
+def _clear_or_keep(shared: Recipe, jobs: list[Job]) -> None:
     """With `overwrite_output_dir`, remove what an earlier comparison left; else refuse runs of other settings."""
     before = Path(shared.training.output_dir)
     if shared.run.overwrite_output_dir:
-        for folder in [before, *(arm.folder for arm in arms)]:
+        for folder in [before, *(job.folder for job in jobs)]:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    planned = {arm.folder: make_recipe(arm.fields) for arm in arms} | {before: shared}
+    planned = {job.folder: make_recipe(job.fields) for job in jobs} | {before: shared}
     for folder, recipe in planned.items():
-        config = folder / "config.yaml"
-        if config.is_file() and yaml.safe_load(config.read_text()) != _plain(resolved_fields(recipe)):
+        different = differing_fields(recipe, folder)
+        if different:
             raise InputError(
-                f"{folder} holds a run with other settings; replace it with --overwrite_output_dir, or choose another "
-                "--output_dir"
+                f"{folder} holds a run with other settings ({', '.join(different)}); replace it with "
+                "--overwrite_output_dir, or choose another --output_dir"
             )
 
 
-def _plain(values: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(values, default=str))
+def _seconds_spent(root: Path) -> float:
+    """Wall time of the earlier calls that made the runs that are kept."""
+    path = root / "comparison.json"
+    return json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
 
 
 def _shared_settings(shared: Recipe) -> Fields:
@@ -169,129 +160,92 @@ def _shared_settings(shared: Recipe) -> Fields:
     return settings
 
 
-def _jobs(arguments: CompareArguments, runs: int) -> int:
+def _at_once(arguments: CompareArguments, runs: int) -> int:
     if arguments.jobs is not None:
         return arguments.jobs
     if torch.cuda.is_available():
         return 1
-    return max(1, min(runs, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
+    return max(1, min(runs, available_cores()))
 
 
-def _run_all(
-    arms: list[_Arm], shared: Recipe, jobs: int, console: Console
-) -> tuple[Evaluation, list[RunRecord]]:
-    """The warm start's evaluation and the record of every run, made by `jobs` processes."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    # Workers read it when they import torch. More threads than cores stall all of them.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    context = multiprocessing.get_context("spawn")
-    root = Path(shared.training.output_dir).parent
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(threads,)
-    ) as pool:
-        for _ in range(jobs):
-            pool.submit(os.getpid)  # the workers import while the warm start is made
-        _make_warm_start(shared, console)
-        evaluating = pool.submit(_evaluate_before, dict(shared.given))
-        training = {pool.submit(_train, arm): arm for arm in arms}
-        try:
-            _watch({evaluating, *training}, training, console)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)  # each worker finishes its step and saves
-            raise
-    before = evaluating.result()
-    return before, [_record(future, arm, root) for future, arm in training.items()]
+def _run_all(jobs: list[Job], shared: Recipe, arguments: CompareArguments, console: Console) -> Evaluation:
+    """Make every run; meanwhile, in this process, evaluate the warm start they all begin with."""
+    policy = prepare_policy(shared, progress=announce_warm_start(shared, console))
+    with _Watch(jobs, console) as watch:
+        found: list[Evaluation] = []
+
+        def look() -> None:
+            # The first look comes while the workers import, and leaves both cores busy.
+            if not found:
+                found.append(_evaluate_before(shared, policy))
+            watch.look()
+
+        run_jobs(jobs, _at_once(arguments, len(jobs)), look)
+    return found[0]
 
 
-def _start_worker(threads: int) -> None:
-    quiet_libraries()
-    torch.set_num_threads(threads)
-
-
-def _make_warm_start(shared: Recipe, console: Console) -> None:
-    """In this process, so that the workers find it in the cache."""
-    target = shared.warm_start.warm_start_pass_rate
-    prepare_policy(
-        shared,
-        progress=lambda step, rate: console.print(
-            f"warm start: step {step}, pass rate {rate:.3f} of {target}"
-        ),
-    )
-
-
-def _evaluate_before(given: Fields) -> Evaluation:
-    recipe = make_recipe(given)
-    folder = Path(recipe.training.output_dir)
-    path = folder / "eval.json"
-    if path.is_file():
-        return Evaluation.load(path)
+def _evaluate_before(shared: Recipe, policy: Policy) -> Evaluation:
+    folder = Path(shared.training.output_dir)
+    if (folder / "eval.json").is_file():
+        return Evaluation.load(folder / "eval.json")
     with atomic_text(folder / "config.yaml") as sink:
-        sink.write(to_yaml(resolved_fields(recipe)))
-    return evaluate_policy(recipe, prepare_policy(recipe), folder, Console(quiet=True))
+        sink.write(to_yaml(resolved_fields(shared)))
+    return evaluate_policy(shared, policy, folder, Console(quiet=True))
 
 
-def _train(arm: _Arm) -> RunRecord:
-    """In a worker: make a run, or finish it, or read it."""
-    if (arm.folder / "run.json").is_file():
-        return run_record(arm.folder, arm.folder.parent)
-    run_fields = dict(arm.fields)
-    if last_checkpoint(arm.folder) is not None:
-        run_fields["resume_from_checkpoint"] = "true"
-    else:
-        run_fields["overwrite_output_dir"] = True  # what a killed process left before its first checkpoint
-    try:
-        return train_run(make_recipe(run_fields))
-    except Exception:
-        arm.folder.mkdir(parents=True, exist_ok=True)
-        (arm.folder / "error.txt").write_text(traceback.format_exc())
-        raise
-
-
-def _record(future: Future[RunRecord], arm: _Arm, root: Path) -> RunRecord:
+def _record(job: Job, root: Path) -> RunRecord:
     """What a run left, or the row of a run that failed."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    metrics = read_metrics(arm.folder / "metrics.jsonl")
+    if job.done:
+        return run_record(job.folder, root)
+    metrics = read_metrics(job.folder / "metrics.jsonl")
     steps = int(metrics[-1]["step"]) if metrics else 0
     return RunRecord(
-        estimator=arm.estimator,
-        seed=arm.seed,
-        folder=os.path.relpath(arm.folder, root),
+        estimator=job.fields["advantage_estimator"],
+        seed=job.fields["seed"],
+        folder=os.path.relpath(job.folder, root),
         status="failed",
-        error=f"{type(error).__name__}: {error}",
+        error=job.error(),
         metrics=tuple(metrics),
-        **training_cost(make_recipe(arm.fields), steps, metrics),  # pyright: ignore[reportArgumentType]
+        **training_cost(make_recipe(job.fields), steps, metrics),  # pyright: ignore[reportArgumentType]
     )
 
 
-def _watch(pending: set[Future[Any]], training: dict[Future[RunRecord], _Arm], console: Console) -> None:
-    """Show how far every run is, from the metrics it writes, until all are done."""
-    if not console.is_terminal:
-        announced: set[Future[Any]] = set()
-        while pending:
-            done, pending = wait(pending, timeout=1.0, return_when="FIRST_COMPLETED")
-            for future in (done & training.keys()) - announced:
-                announced.add(future)
-                state = "failed" if future.exception() else "done"
-                console.print(f"{training[future].folder.name}: {state}", soft_wrap=True)
-        return
-    with new_progress(console) as progress:
-        bars = {future: _bar(progress, arm) for future, arm in training.items()}
-        while pending:
-            _, pending = wait(pending, timeout=0.5)
-            for future, arm in training.items():
-                _update(progress, bars[future], arm)
+class _Watch:
+    """Shows how far every run is, from the metrics it writes."""
 
+    def __init__(self, jobs: list[Job], console: Console) -> None:
+        self.jobs = jobs
+        self.console = console
+        self.announced: set[Path] = set()
+        self.progress = new_progress(console) if console.is_terminal else None
+        self.bars: dict[Path, Any] = {}
 
-def _bar(progress: Progress, arm: _Arm) -> Any:
-    total = make_recipe(arm.fields).training.max_steps
-    return progress.add_task(arm.folder.name, total=total if total > 0 else None, note="")
+    def __enter__(self) -> Self:
+        if self.progress:
+            for job in self.jobs:
+                total = make_recipe(job.fields).training.max_steps
+                self.bars[job.folder] = self.progress.add_task(
+                    job.folder.name, total=total if total > 0 else None, note=""
+                )
+            self.progress.start()
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
 
-def _update(progress: Progress, bar: Any, arm: _Arm) -> None:
-    rows = read_metrics(arm.folder / "metrics.jsonl")
-    if rows:
-        row = rows[-1]
-        note = f"success {row.get('success_rate', float('nan')):.3f}"
-        progress.update(bar, completed=row["step"], note=note)
+    def look(self) -> None:
+        """Bring the display up to date."""
+        for job in self.jobs:
+            if self.progress:
+                rows = read_metrics(job.folder / "metrics.jsonl")
+                if rows:
+                    note = "done" if job.done else f"success {rows[-1].get('success_rate', float('nan')):.3f}"
+                    self.progress.update(self.bars[job.folder], completed=rows[-1]["step"], note=note)
+            ended = job.done or (job.process is not None and job.process.exitcode is not None)
+            if ended and job.folder not in self.announced:
+                self.announced.add(job.folder)
+                if not self.progress or not job.done:
+                    self.console.print(
+                        f"{job.folder.name}: {'done' if job.done else 'failed: ' + job.error()}"
+                    )

@@ -47,10 +47,14 @@ def code_version() -> str:
     return f"{git('rev-parse', '--short=12', 'HEAD')}{'+changes' if git('status', '--porcelain', '--', '.') else ''}"
 
 
+def available_cores() -> int:
+    """Processor cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine_class() -> str:
     """What the machine can do, without naming it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [f"{platform.system()} {platform.machine()}", f"{cores} cores"]
+    parts = [f"{platform.system()} {platform.machine()}", f"{available_cores()} cores"]
     if torch.cuda.is_available():
         parts.append(f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}")
     return ", ".join(parts)

@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 from trl import DatasetMixtureConfig, ModelConfig, TrlParser
@@ -99,7 +100,7 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """
     config_path, words = _take_config(argv)
     from_file = _load_yaml(config_path) if config_path else {}
-    task = _peek(words, "task") or from_file.get("task")
+    task = option_given(words, "task") or from_file.get("task")
     parser = _parser([*_classes(task), *extra])
     known = {action.dest for action in parser._actions} - {"help"}
     for name in from_file:
@@ -129,14 +130,21 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
 
     def build(cls: type) -> Any:
         names = _names(cls)
+        hints = get_type_hints(cls)
+        for name in names:
+            if name in given and given[name] is None and type(None) not in get_args(hints[name]):
+                raise InputError(f"{name} must not be null; leave it out for its default")
         try:
             # Copies: TRL replaces the entries of `datasets` in place, and what was given must stay as it was given.
             return cls(**{name: copy.deepcopy(value) for name, value in given.items() if name in names})
         except InputError:
             raise
-        except (ValueError, TypeError) as error:  # TRL and transformers check their own fields
+        except (ValueError, TypeError, ImportError) as error:  # TRL and transformers check their own fields
             raise InputError(str(error).strip().splitlines()[0]) from error
 
+    if task_class and not given.get("num_train_problems"):
+        # Fresh problems need no shuffling, and in stream order a run that is made longer goes on where it was.
+        given.setdefault("shuffle_dataset", False)
     if given.get("output_dir") is None:
         given["output_dir"] = _default_output_dir(given)
     run = build(RunArguments)
@@ -169,7 +177,10 @@ def resolved_fields(recipe: Recipe) -> Fields:
         if part is None or (part in (recipe.tiny, recipe.warm_start) and not _is_tiny(recipe.given)):
             continue
         fields.update({name: getattr(part, name) for name in _names(type(part))})
-    fields.update({name: getattr(recipe.training, name) for name in _ALWAYS_SHOWN})
+    shown = {name: getattr(recipe.training, name) for name in _ALWAYS_SHOWN}
+    if recipe.training.max_steps > 0:
+        shown.pop("num_train_epochs")  # steps rule
+    fields.update({name: value.value if isinstance(value, Enum) else value for name, value in shown.items()})
     fields["model_name_or_path"] = recipe.model_name
     fields.update(recipe.given)
     # A null that was given may stand against a default (max_completion_length: null).
@@ -188,7 +199,7 @@ def to_yaml(fields: Fields) -> str:
 
 def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str:
     """Every option of a command that takes a recipe: its own, ours, the task's, then TRL's."""
-    task = _peek(_take_config(argv)[1], "task") or next(iter(TASKS))
+    task = option_given(_take_config(argv)[1], "task") or next(iter(TASKS))
     ours = [RunArguments, TASKS[task], EvalSettings, TinyModel, WarmStart]
     parts = [("", list(extra))] if extra else []
     parts += [("the run", ours), ("training (TRL's GRPOConfig and what MaxRLConfig adds)", [MaxRLConfig])]
@@ -324,13 +335,14 @@ def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     return path, words
 
 
-def _peek(words: Sequence[str], name: str) -> str | None:
-    """The last value of an option, before there is a parser (which needs the task to exist)."""
+def option_given(words: Sequence[str], name: str) -> str | None:
+    """The last value of an option on the command line itself, without a parser (which needs the task to exist)."""
     value = None
+    spellings = (f"--{name}", f"--{name.replace('_', '-')}")
     for index, word in enumerate(words):
-        if word == f"--{name}" and index + 1 < len(words):
+        if word in spellings and index + 1 < len(words):
             value = words[index + 1]
-        elif word.startswith(f"--{name}="):
+        elif word.startswith(tuple(f"{spelling}=" for spelling in spellings)):
             value = word.split("=", 1)[1]
     return value
 

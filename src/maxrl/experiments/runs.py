@@ -10,20 +10,14 @@ output_dir/
     run.json             written last: the run is done
 """
 
-import importlib
 import json
-import os
-import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import load_dataset
+from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
-from trl import get_dataset
-from trl import rewards as trl_rewards
 
 from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation import Evaluation, evaluate
@@ -35,22 +29,12 @@ from maxrl.experiments.callbacks import (
     new_progress,
     read_metrics,
 )
-from maxrl.experiments.environment import describe_environment
+from maxrl.experiments.data import Data, load_data
+from maxrl.experiments.folders import checkpoint_asked_for, claim_folder, run_record, write_header
 from maxrl.experiments.policies import Policy, prepare_policy
-from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
+from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
-from maxrl.training import MaxRLTrainer, TaskReward, task_dataset
-
-RUN_FILES = (
-    "config.yaml",
-    "environment.json",
-    "eval_before.json",
-    "samples_before.jsonl",
-    "metrics.jsonl",
-    "eval.json",
-    "samples.jsonl",
-    "run.json",
-)
+from maxrl.training import MaxRLTrainer
 
 
 class Interrupted(MaxRLError):
@@ -59,6 +43,8 @@ class Interrupted(MaxRLError):
 
 def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     """Train as the recipe says, evaluate before and after, and leave everything in `output_dir`.
+
+    With several processes every one of them calls this; the first one writes the files and evaluates.
 
     Args:
         recipe: the run.
@@ -71,12 +57,16 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     """
     console = console or Console(quiet=True)
     folder = Path(recipe.training.output_dir)
-    checkpoint = _claim_folder(recipe, folder)
-    _write_header(recipe, folder)
-    policy = prepare_policy(recipe, progress=_announce_warm_start(recipe, console))
-    if recipe.task and recipe.run.eval_before_training and not (folder / "eval_before.json").is_file():
-        evaluate_policy(recipe, policy, folder, console, label="_before")
-    trainer = _trainer(recipe, policy, folder)
+    data = load_data(recipe)
+    with recipe.training.main_process_first(desc="claiming the run's folder"):
+        first = recipe.training.process_index == 0
+        checkpoint = claim_folder(recipe, folder) if first else checkpoint_asked_for(recipe, folder)
+        if first:
+            write_header(recipe, folder)
+    policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
+    trainer = _trainer(recipe, policy, folder, data)
+    if recipe.run.eval_before_training and not (folder / "eval_before.json").is_file():
+        _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
     if checkpoint:
         console.print(f"resuming from {checkpoint}")
     with StopOnInterrupt() as stop, ProgressBar(console) as bar:
@@ -89,90 +79,25 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
             "--resume_from_checkpoint true"
         )
     trainer.save_model(str(folder))
-    policy.tokenizer.save_pretrained(folder)
-    after = None
-    if recipe.task:
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        after = evaluate_policy(recipe, policy, folder, console, trained=trained)
+    after = _evaluate_on_first(recipe, policy, trainer, folder, console, "")
     return _finish(recipe, folder, trainer, after)
 
 
-def run_record(folder: Path, root: Path) -> RunRecord:
-    """The record of a finished run from its folder, with paths relative to `root`.
-
-    Raises:
-        FileNotFoundError: the run is not done.
-    """
-    summary = json.loads((folder / "run.json").read_text())
-    evaluation = folder / "eval.json"
-    return RunRecord(
-        estimator=summary["estimator"],
-        seed=summary["seed"],
-        folder=os.path.relpath(folder, root),
-        status="done",
-        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
-        evaluation=Evaluation.load(evaluation) if evaluation.is_file() else None,
-        training_seconds=summary["training_seconds"],
-        rollouts=summary["rollouts"],
-        completion_tokens=summary["completion_tokens"],
-    )
+def _evaluate_on_first(
+    recipe: Recipe, policy: Policy, trainer: MaxRLTrainer, folder: Path, console: Console, label: str
+) -> Evaluation | None:
+    """Evaluate in the first process while the others wait; None there, and for a run on a data set."""
+    result = None
+    if recipe.task is not None and trainer.is_world_process_zero():
+        # Without the mixed precision that training puts around it: before, after and `maxrl eval` measure alike.
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
+    trainer.accelerator.wait_for_everyone()
+    return result
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; a process may have died in the middle of a later one."""
-    candidates = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    for path in sorted(candidates, key=lambda path: int(path.name.split("-")[-1]), reverse=True):
-        if _is_complete(path):
-            return path
-    return None
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    # The trainer writes its state last, so that what parses is preceded by everything else.
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return False
-    return True
-
-
-def _claim_folder(recipe: Recipe, folder: Path) -> Path | None:
-    """Refuse to mix two runs in a folder; the checkpoint to resume from, if any."""
-    asked = recipe.training.resume_from_checkpoint
-    resume = str(asked).lower() not in ("none", "false")
-    if resume and str(asked).lower() != "true":
-        checkpoint = Path(str(asked))
-        if not _is_complete(checkpoint):
-            raise InputError(
-                f"{checkpoint} is no complete checkpoint; `--resume_from_checkpoint true` takes the last one"
-            )
-        return checkpoint
-    if resume:
-        return last_checkpoint(folder)
-    leftovers = [name for name in RUN_FILES if (folder / name).exists()] + [
-        path.name for path in folder.glob("checkpoint-*")
-    ]
-    if leftovers and not recipe.run.overwrite_output_dir:
-        raise InputError(
-            f"{folder} already holds a run ({leftovers[0]}); continue it with --resume_from_checkpoint true, replace it "
-            "with --overwrite_output_dir, or choose another --output_dir"
-        )
-    for name in leftovers:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return None
-
-
-def _write_header(recipe: Recipe, folder: Path) -> None:
-    if recipe.training.process_index != 0:
-        return
-    with atomic_text(folder / "config.yaml") as sink:
-        sink.write(to_yaml(resolved_fields(recipe)))
-    with atomic_text(folder / "environment.json") as sink:
-        json.dump(describe_environment(), sink, indent=2)
-
-
-def _announce_warm_start(recipe: Recipe, console: Console) -> Callable[[int, float], None]:
+def announce_warm_start(recipe: Recipe, console: Console) -> Callable[[int, float], None]:
+    """Prints how far the warm start of a tiny model is."""
     target = recipe.warm_start.warm_start_pass_rate
 
     def announce(step: int, pass_rate: float) -> None:
@@ -214,8 +139,13 @@ def evaluate_policy(
     return result
 
 
-def _trainer(recipe: Recipe, policy: Policy, folder: Path) -> MaxRLTrainer:
-    train_dataset, eval_dataset, rewards = _data(recipe)
+def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLTrainer:
+    train_dataset, eval_dataset, rewards = data
+    if policy.peft_config is not None and isinstance(policy.model, PeftModel):
+        raise InputError(
+            f"{recipe.model_name} holds an adapter already, which would go on being trained; leave out use_peft "
+            "(--use_peft false), or name the base model for a new adapter"
+        )
     # The policy is made already; handing its options on would only draw a warning that they are not used.
     recipe.training.model_init_kwargs = None
     try:
@@ -231,98 +161,11 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path) -> MaxRLTrainer:
         )
     except InputError:
         raise
-    except ValueError as error:  # TRL checks here what options mean together
+    except (ValueError, ImportError, RuntimeError) as error:  # here TRL checks what options mean and need
         raise InputError(str(error).strip().splitlines()[0]) from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
-
-
-def _data(recipe: Recipe) -> tuple[Any, Any, list[Any]]:
-    """Training data, evaluation data for TRL's own `eval_strategy`, and reward functions."""
-    extra = [_reward_function(name) for name in recipe.run.reward_funcs or []]
-    if recipe.run.reward_model_name_or_path:
-        extra.insert(0, recipe.run.reward_model_name_or_path)
-    if recipe.task is not None:
-        count = recipe.run.num_train_problems or _problems_of_a_run(recipe)
-        train = task_dataset(recipe.task, "train", count, seed=recipe.task_seed)
-        held_out = None
-        if recipe.training.eval_strategy != "no":
-            held_out = task_dataset(
-                recipe.task, "eval", recipe.evaluation.eval_problems, seed=recipe.evaluation.eval_seed
-            )
-        return train, held_out, [TaskReward(recipe.task), *extra]
-    if not extra:
-        raise InputError(
-            "a data set needs a reward: name --reward_funcs (TRL's, or module:function) or a reward model"
-        )
-    splits = _load_splits(recipe)
-    test = splits[recipe.run.dataset_test_split] if recipe.training.eval_strategy != "no" else None
-    return splits[recipe.run.dataset_train_split], test, extra
-
-
-def _problems_of_a_run(recipe: Recipe) -> int:
-    """A fresh problem for every group; with epochs instead of steps there must be a number of problems."""
-    training = recipe.training
-    if training.max_steps <= 0:
-        raise InputError(
-            "a task never ends: set --max_steps, or --num_train_problems together with num_train_epochs"
-        )
-    groups = training.generation_batch_size // training.num_generations
-    # A generation serves steps_per_generation × num_iterations micro-steps; an optimizer step takes
-    # gradient_accumulation_steps of them.
-    micro_steps = training.max_steps * training.gradient_accumulation_steps
-    generations = -(-micro_steps // (training.steps_per_generation * training.num_iterations))
-    return groups * generations
-
-
-def _load_splits(recipe: Recipe) -> Any:
-    run = recipe.run
-    try:
-        if recipe.datasets.datasets:
-            return get_dataset(recipe.datasets)
-        name = str(run.dataset_name)
-        if Path(name).is_file():  # a data file of one's own
-            kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}.get(
-                Path(name).suffix
-            )
-            if kind is None:
-                raise InputError(f"data file {name} must end in .jsonl, .json, .parquet or .csv")
-            rows = load_dataset(kind, data_files=name, split="train")
-            return {run.dataset_train_split: rows, run.dataset_test_split: rows}
-        return load_dataset(name, name=run.dataset_config, streaming=run.dataset_streaming)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"cannot load the data set '{run.dataset_name}': {reason} (a local .jsonl, .json, .parquet or .csv file works "
-            "without network)"
-        ) from error
-
-
-def _reward_function(name: str) -> Any:
-    """A reward function of TRL's by its name, or a user's own as `module:function` or `module.function`."""
-    if hasattr(trl_rewards, name):
-        found = getattr(trl_rewards, name)
-        # As `trl grpo` sets it up; every other one is the function itself.
-        return (
-            found(max_completion_len=1280, soft_punish_cache=256)
-            if name == "get_soft_overlong_punishment"
-            else found
-        )
-    module_name, separator, function = name.replace(":", ".").rpartition(".")
-    if not separator:
-        raise InputError(
-            f"unknown reward function '{name}'; name one of TRL's ({', '.join(sorted(trl_rewards.__all__))}) or your own as "
-            "module:function"
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"cannot load the reward function '{name}': {error}") from error
 
 
 def training_cost(recipe: Recipe, steps: int, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -360,4 +203,5 @@ def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluati
         }
         with atomic_text(folder / "run.json") as sink:
             json.dump(summary, sink, indent=2)
+    trainer.accelerator.wait_for_everyone()
     return run_record(folder, folder.parent)

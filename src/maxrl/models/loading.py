@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -30,13 +31,13 @@ def load_tokenizer(
     """
     _check_folder(name_or_path)
     try:
-        if _saved_as_is(name_or_path):
+        if has_own_tokenizer(name_or_path):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(name_or_path, padding_side="left")
         else:
             tokenizer = AutoTokenizer.from_pretrained(
                 name_or_path, revision=revision, trust_remote_code=trust_remote_code, padding_side="left"
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(name_or_path, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Some architectures get a tokenizer without a single word where a folder holds none.
@@ -49,10 +50,10 @@ def load_tokenizer(
     return tokenizer
 
 
-def load_policy(name_or_path: str, **model_kwargs: Any) -> PreTrainedModel:
+def load_policy(name_or_path: str, **model_kwargs: Any) -> PreTrainedModel | PeftModel:
     """A causal language model from a folder or Hub id, in evaluation mode.
 
-    A folder that holds a LoRA adapter is loaded on top of its base model.
+    A folder that holds a LoRA adapter gives the adapter on top of its base model, ready to be trained on.
 
     Args:
         name_or_path: folder written by `save_pretrained`, or Hub id such as `Qwen/Qwen2.5-0.5B-Instruct`.
@@ -63,8 +64,11 @@ def load_policy(name_or_path: str, **model_kwargs: Any) -> PreTrainedModel:
     """
     _check_folder(name_or_path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
-    except (OSError, ValueError, SafetensorError) as error:
+        if (Path(name_or_path) / "adapter_config.json").is_file():
+            model = AutoPeftModelForCausalLM.from_pretrained(name_or_path, is_trainable=True, **model_kwargs)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(name_or_path, **model_kwargs)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise _cannot_load(name_or_path, error) from error
     return model.eval()
 
@@ -75,10 +79,13 @@ def is_folder(name_or_path: str) -> bool:
     return path.exists() or path.is_absolute() or name_or_path.startswith((".", "~")) or len(path.parts) > 2
 
 
-def _saved_as_is(name_or_path: str) -> bool:
+def has_own_tokenizer(name_or_path: str) -> bool:
+    """Whether a folder's tokenizer is a plain `tokenizer.json`, no architecture's own and no processor of images."""
     folder = Path(name_or_path)
     config = folder / "tokenizer_config.json"
     if not (folder / "tokenizer.json").is_file() or not config.is_file():
+        return False
+    if any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json")):
         return False
     generic = {"TokenizersBackend", "PreTrainedTokenizerFast"}
     return json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in generic

@@ -1,6 +1,7 @@
 """`MaxRLConfig`: TRL's `GRPOConfig` plus the choice of estimator."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -8,8 +9,26 @@ import torch
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
-from maxrl.errors import InputError
+from maxrl.errors import InputError, unknown_name
 from maxrl.objectives import GRPO, get_estimator
+
+LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+"""TRL's aggregations of token losses."""
+
+LEAST = {
+    "learning_rate": 0.0,
+    "beta": 0.0,
+    "epsilon": 0.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 0.0,
+    "top_k": 0,
+    "num_iterations": 1,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "steps_per_generation": 1,
+    "max_completion_length": 1,
+}
+"""The least value of each number, infinity and NaN excluded."""
 
 
 @dataclass
@@ -88,6 +107,7 @@ class MaxRLConfig(GRPOConfig):
             raise InputError(
                 "loss_type='dr_grpo' divides by max_completion_length: set max_completion_length"
             )
+        self._check_ranges()
         self._check_scale_rewards()
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             self.bf16 = False  # TRL would set it to True and then refuse to run on a CPU
@@ -115,6 +135,23 @@ class MaxRLConfig(GRPOConfig):
         if not isinstance(options, dict):
             raise InputError(f"advantage_estimator_kwargs must be a mapping, but is {options!r}")
         return get_estimator(self.advantage_estimator, **options)
+
+    def _check_ranges(self) -> None:
+        """What TRL and transformers find out in the middle of the first step, or never."""
+        if self.loss_type not in LOSS_TYPES:
+            raise unknown_name("loss_type", str(self.loss_type), LOSS_TYPES)
+        for name, low in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not (low <= value < math.inf):
+                raise InputError(f"{name} must be at least {low}, but is {value}")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature must be above 0, but is {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p must lie in (0, 1], but is {self.top_p}")
+        if self.seed is None or not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must lie between 0 and 2**32 - 1, but is {self.seed}")
+        if self.max_steps == 0:
+            raise InputError("max_steps must be at least 1, or -1 for num_train_epochs; it is 0")
 
     def _check_scale_rewards(self) -> None:
         estimator = self.estimator()

@@ -1,8 +1,8 @@
 """`MaxRLTrainer`: TRL's GRPOTrainer with the advantages of any maxrl estimator."""
 
+import math
 import textwrap
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from trl import GRPOTrainer
 
 from maxrl.errors import InputError, RewardError
 from maxrl.models import load_tokenizer
+from maxrl.models.loading import has_own_tokenizer
 from maxrl.objectives import MaxRL
 from maxrl.training.config import MaxRLConfig
 from maxrl.training.rewards import check_reward_function
@@ -96,7 +97,7 @@ class MaxRLTrainer(GRPOTrainer):
             reward_funcs = [check_reward_function(function) for function in reward_funcs]
         else:
             reward_funcs = check_reward_function(reward_funcs)
-        if processing_class is None and isinstance(model, str) and Path(model).is_dir():
+        if processing_class is None and isinstance(model, str) and has_own_tokenizer(model):
             processing_class = load_tokenizer(model)
         super().__init__(
             model, reward_funcs, args, train_dataset, eval_dataset, processing_class, *positional, **keywords
@@ -155,12 +156,15 @@ class MaxRLTrainer(GRPOTrainer):
         nonbinary = int((scored_GN & ~success_GN & (signal_GN != 0)).sum())
         zero_mean_G = (signal_GN.nansum(dim=1) == 0) & live_groups
         all_success_G = (success_GN | ~scored_GN).all(dim=1) & live_groups
+        # NaN where nothing was scored: a verifier that failed throughout is no success rate of zero. TRL's log
+        # leaves NaN out of its averages.
+        of_scored = scored or math.nan
         metrics = {
-            "success_rate": int(success_GN.sum()) / max(scored, 1),
+            "success_rate": int(success_GN.sum()) / of_scored,
             "frac_reward_zero_mean": zero_mean_G.float().mean().item(),
             "frac_reward_all_success": all_success_G.float().mean().item(),
-            "advantage_mass": float(advantages_GN.abs().sum()) / max(scored, 1),
-            "frac_reward_nonbinary": nonbinary / max(scored, 1),
+            "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
+            "frac_reward_nonbinary": nonbinary / of_scored,
         }
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)

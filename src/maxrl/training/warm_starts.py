@@ -5,9 +5,9 @@ Reinforcement learning can only sharpen what a model already does sometimes; a r
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -32,6 +32,9 @@ from maxrl.tasks import Task
 
 FORMAT = 1
 """Raised whenever this file changes what a warm start is, so that older caches are not used."""
+
+RECORD = "warm_start.json"
+"""Written last: a warm start without it is not whole."""
 
 CHECK_EVERY = 50
 """Optimizer steps between two measurements of the pass rate."""
@@ -67,7 +70,7 @@ class WarmStart:
         for name in ("warm_start_max_steps", "warm_start_batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        if self.warm_start_learning_rate <= 0:
+        if not 0 < self.warm_start_learning_rate < math.inf:
             raise InputError(
                 f"warm_start_learning_rate must be above 0, but is {self.warm_start_learning_rate}"
             )
@@ -116,20 +119,22 @@ def warm_start(
     description = _describe(task, shape, settings, max_completion_length)
     key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "warm-starts" / f"{task.name}-{key}"
-    if folder.is_dir():
+    if (folder / RECORD).is_file():
         return folder
+    shutil.rmtree(folder, ignore_errors=True)  # without its record it was never whole
 
     tokenizer = build_tokenizer(vocabulary.words)
     model = build_tiny(tokenizer, shape, seed=settings.warm_start_seed)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
+    partial.mkdir(exist_ok=True)
     try:
         watcher = _StopAtPassRate(task, tokenizer, settings, max_completion_length, progress)
         _train_on_demonstrations(model, tokenizer, task, settings, watcher, partial)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         result = {"pass_rate": watcher.pass_rate, "steps": watcher.steps, **description}
-        (partial / "warm_start.json").write_text(json.dumps(result, indent=2) + "\n")
+        (partial / RECORD).write_text(json.dumps(result, indent=2) + "\n")
         _publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -179,7 +184,7 @@ def _publish(partial: Path, folder: Path) -> None:
     try:
         partial.rename(folder)
     except OSError:
-        if not folder.is_dir():
+        if not (folder / RECORD).is_file():
             raise
 
 

@@ -1,0 +1,150 @@
+"""A run's folder: who may write into it, from where a run goes on, what a finished one says."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError, safe_open
+
+from maxrl.errors import InputError
+from maxrl.evaluation import Evaluation
+from maxrl.evaluation.files import atomic_text
+from maxrl.experiments.callbacks import read_metrics
+from maxrl.experiments.environment import describe_environment
+from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
+from maxrl.experiments.records import RunRecord
+
+RUN_FILES = (
+    "config.yaml",
+    "environment.json",
+    "eval_before.json",
+    "samples_before.jsonl",
+    "metrics.jsonl",
+    "eval.json",
+    "samples.jsonl",
+    "run.json",
+    "error.txt",
+)
+
+
+def run_record(folder: Path, root: Path) -> RunRecord:
+    """The record of a finished run from its folder, with paths relative to `root`.
+
+    Raises:
+        FileNotFoundError: the run is not done.
+    """
+    summary = json.loads((folder / "run.json").read_text())
+    evaluation = folder / "eval.json"
+    return RunRecord(
+        estimator=summary["estimator"],
+        seed=summary["seed"],
+        folder=os.path.relpath(folder, root),
+        status="done",
+        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
+        evaluation=Evaluation.load(evaluation) if evaluation.is_file() else None,
+        training_seconds=summary["training_seconds"],
+        rollouts=summary["rollouts"],
+        completion_tokens=summary["completion_tokens"],
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a process may have died in the middle of a later one."""
+    candidates = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
+    for path in sorted(candidates, key=lambda path: int(path.name.split("-")[-1]), reverse=True):
+        if _is_complete(path):
+            return path
+    return None
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    # The trainer writes its state last, so that what parses is preceded by everything else; the other files are
+    # looked at because disks fill up and copies break off.
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        for weights in checkpoint.glob("*.safetensors"):
+            with safe_open(weights, "pt") as file:
+                file.keys()
+    except (OSError, ValueError, SafetensorError):
+        return False
+    saved_by_torch = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]
+    return all(zipfile.is_zipfile(path) for path in saved_by_torch)
+
+
+def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
+    """The checkpoint to resume from, if resuming was asked for and there is one."""
+    asked = str(recipe.training.resume_from_checkpoint)
+    if asked.lower() in ("none", "false"):
+        return None
+    if asked.lower() == "true":
+        return last_checkpoint(folder)
+    if not _is_complete(Path(asked)):
+        raise InputError(
+            f"{asked} is no complete checkpoint; `--resume_from_checkpoint true` takes the last one in output_dir"
+        )
+    return Path(asked)
+
+
+def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
+    """Refuse to mix two runs in a folder; the checkpoint to resume from, if any."""
+    checkpoint = checkpoint_asked_for(recipe, folder)
+    leftovers = [name for name in RUN_FILES if (folder / name).exists()]
+    leftovers += [path.name for path in folder.glob("checkpoint-*")]
+    if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
+        different = differing_fields(recipe, folder)
+        if different:
+            raise InputError(
+                f"{folder} holds a run with other settings ({', '.join(different)}); resume it with its own "
+                f"(--config {folder / 'config.yaml'}), or start anew in another --output_dir"
+            )
+        for name in ("run.json", "eval.json", "samples.jsonl"):  # a run that goes on is not done
+            (folder / name).unlink(missing_ok=True)
+        return checkpoint
+    # A start that failed leaves its recipe and at most a first evaluation; nobody would miss them.
+    trained = [
+        name for name in leftovers if name in ("run.json", "eval.json") or name.startswith("checkpoint-")
+    ]
+    if trained and not recipe.run.overwrite_output_dir:
+        raise InputError(
+            f"{folder} already holds a run ({trained[0]}); continue it with --resume_from_checkpoint true, replace it "
+            "with --overwrite_output_dir, or choose another --output_dir"
+        )
+    for name in leftovers:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return checkpoint
+
+
+# What may change when a run goes on: how long it goes, how it is watched, where it lies.
+_FREE_ON_RESUME = {
+    "max_steps",
+    "num_train_epochs",
+    "output_dir",
+    "logging_steps",
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+    "report_to",
+    "eval_before_training",
+    "num_train_problems",
+}
+
+
+def differing_fields(recipe: Recipe, folder: Path) -> list[str]:
+    """Fields in which a recipe differs from the one that a folder's run was started with."""
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return []
+    stored, asked = yaml.safe_load(config.read_text()), yaml.safe_load(to_yaml(resolved_fields(recipe)))
+    names = stored.keys() | asked.keys()
+    return sorted(name for name in names - _FREE_ON_RESUME if stored.get(name) != asked.get(name))
+
+
+def write_header(recipe: Recipe, folder: Path) -> None:
+    with atomic_text(folder / "config.yaml") as sink:
+        sink.write(to_yaml(resolved_fields(recipe)))
+    with atomic_text(folder / "environment.json") as sink:
+        json.dump(describe_environment(), sink, indent=2)

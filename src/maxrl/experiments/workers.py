@@ -1,0 +1,130 @@
+"""A process per run, as many at a time as asked for: one that dies takes no other with it.
+
+Workers are out of the terminal's reach: Ctrl-C goes to the parent, which passes it on, so that each of them finishes
+its step and saves. They end when the parent does, however it ends.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from maxrl.experiments.environment import available_cores
+from maxrl.experiments.folders import last_checkpoint
+from maxrl.experiments.quiet import quiet_libraries
+from maxrl.experiments.recipe import Fields, make_recipe
+from maxrl.experiments.runs import Interrupted, train_run
+
+ERROR_FILE = "error.txt"
+
+
+@dataclass
+class Job:
+    """One run to be made: its fields, and what became of it."""
+
+    fields: Fields
+    folder: Path
+    process: BaseProcess | None = field(default=None, compare=False)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has reached its end, in this process's time or before."""
+        return (self.folder / "run.json").is_file()
+
+    def error(self) -> str:
+        """Why a job that is over is not done."""
+        path = self.folder / ERROR_FILE
+        if path.is_file():
+            return path.read_text().strip().splitlines()[-1]
+        code = self.process.exitcode if self.process else None
+        if code is not None and code < 0:
+            return f"its process was killed by {signal.Signals(-code).name}"
+        return f"its process ended with status {code}"
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int, look: Callable[[], object]) -> None:
+    """Make every run that is not done yet, `at_once` at a time, calling `look` twice a second.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, after the running ones have saved a checkpoint; a second one ends them at once.
+    """
+    waiting = [job for job in jobs if not job.done]
+    running: list[Job] = []
+    threads = max(1, available_cores() // at_once)
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(_start(waiting.pop(0), threads))
+            time.sleep(0.5)
+            running = [job for job in running if job.process and job.process.is_alive()]
+            look()
+    except KeyboardInterrupt:
+        _interrupt(running)
+        raise
+    finally:
+        look()
+
+
+def _start(job: Job, threads: int) -> Job:
+    arguments = (job.fields, job.folder, os.getpid(), threads)
+    job.process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
+    # A new process inherits both: it ignores Ctrl-C from its first moment on, and torch reads its threads on import.
+    previous, omp = signal.signal(signal.SIGINT, signal.SIG_IGN), os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        job.process.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        os.environ.pop("OMP_NUM_THREADS")
+        if omp is not None:
+            os.environ["OMP_NUM_THREADS"] = omp
+    return job
+
+
+def _interrupt(running: Sequence[Job]) -> None:
+    """Pass Ctrl-C on and wait; at the second, end the workers."""
+    processes = [job.process for job in running if job.process]
+    try:
+        for process in processes:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+        for process in processes:
+            process.join()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+
+
+def _work(fields: Fields, folder: Path, parent: int, threads: int) -> None:
+    """In the worker: make the run, or go on with what a died process left."""
+    os.setsid()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(threads)
+    quiet_libraries()
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    how = {"resume_from_checkpoint": "true"} if last_checkpoint(folder) else {"overwrite_output_dir": True}
+    try:
+        train_run(make_recipe({**fields, **how}))
+    except Interrupted as interrupted:
+        sys.exit(str(interrupted))
+    except Exception as error:  # noqa: BLE001 — whatever it is, the parent makes a row of it
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        (folder / ERROR_FILE).write_text(f"{traceback.format_exc()}\n{summary}\n")
+        sys.exit(1)  # the file says it all
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent is gone would train on unseen, and in the way of the next attempt."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,112 @@
+"""A comparison whose workers are killed, interrupted or orphaned."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.smallest import write_recipe
+
+from maxrl.experiments.records import Comparison
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "MAXRL_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def start(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    recipe = write_recipe(tmp_path, max_steps=400, save_steps=5, save_total_limit=1)
+    command = [sys.executable, "-m", "maxrl.cli", "compare", "-q", f"--config={recipe}", "--output_dir=out"]
+    return subprocess.Popen(
+        [*command, "--jobs", "2", *words],
+        cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def steps(folder: Path) -> int:
+    metrics = folder / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
+
+
+def wait_for_steps(folders: list[Path], count: int) -> None:
+    deadline = time.monotonic() + 120
+    while min(steps(folder) for folder in folders) < count:
+        assert time.monotonic() < deadline, "the runs do not get going"
+        time.sleep(0.02)
+
+
+def workers_of(parent: int) -> dict[str, int]:
+    """Run folder → process id of the workers below a process."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            line = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and "spawn_main" in line:
+            found[status.parent.name] = int(status.parent.name)
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_run_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = start(
+        tmp_path, environment, "--estimators", "maxrl", "rloo", "grpo", "--seeds", "0", "--max_steps", "30"
+    )
+    out = tmp_path / "out"
+    wait_for_steps([out / "maxrl-seed0"], 2)
+    victim = min(workers_of(process.pid).values())  # the first one started makes the first run
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "1 of 3 runs failed; maxrl-seed0: its process was killed by SIGKILL" in errors
+    runs = {run.estimator: run for run in Comparison.load(out / "comparison.json").runs}
+    assert {name: run.status for name, run in runs.items()} == {
+        "maxrl": "failed",
+        "rloo": "done",
+        "grpo": "done",
+    }
+    assert runs["maxrl"].rollouts >= 2 * 16
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_running_and_starts_no_other(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = start(tmp_path, environment, "--estimators", "maxrl", "rloo", "--seeds", "0", "1")
+    out = tmp_path / "out"
+    wait_for_steps([out / "maxrl-seed0", out / "rloo-seed0"], 3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1] == "maxrl: failed: interrupted"
+    for name in ("maxrl-seed0", "rloo-seed0"):
+        (checkpoint,) = (out / name).glob("checkpoint-*")
+        assert json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] >= 3
+        assert not (out / name / "error.txt").exists()
+    assert not (out / "maxrl-seed1").exists()
+    assert not (out / "comparison.json").exists()
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path: Path, environment: dict[str, str]) -> None:
+    process = start(tmp_path, environment, "--estimators", "maxrl", "rloo", "--seeds", "0")
+    folders = [tmp_path / "out" / name for name in ("maxrl-seed0", "rloo-seed0")]
+    wait_for_steps(folders, 2)
+    process.kill()
+    process.communicate()
+    time.sleep(2)
+    before = [steps(folder) for folder in folders]
+    time.sleep(1)
+    assert [steps(folder) for folder in folders] == before
+    assert max(before) < 400
