@@ -14,16 +14,19 @@ CONSTRAINTS ?= constraints.txt
 
 VENV := .venv
 BIN := $(VENV)/bin
-PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade)
+STAMP := $(VENV)/.installed$(if $(CONSTRAINTS),,-newest)
 PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python --compile-bytecode,$(BIN)/python -m pip install --disable-pip-version-check)
 
 # Everything stays in this folder; the demo and the tests need nothing from the Hugging Face Hub.
 export MAXRL_CACHE ?= $(CURDIR)/.cache/maxrl
 LOCAL := HF_HOME=$(CURDIR)/.cache/huggingface HF_HUB_OFFLINE=1 MPLCONFIGDIR=$(CURDIR)/.cache/matplotlib
 
+# A half-made file must not pass for a finished one.
+.DELETE_ON_ERROR:
 .PHONY: demo test test-all check clean
 
-demo: $(VENV)/.installed
+demo: $(STAMP)
 	$(LOCAL) $(BIN)/maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl grpo --seeds 0 1 \
 	  --output_dir runs/demo --overwrite_output_dir
 
@@ -32,10 +35,10 @@ test: check
 	  --cov=maxrl --cov-report= $(ARGS)
 	$(BIN)/python -m coverage report --include="src/maxrl/objectives/*,src/maxrl/tasks/*" --fail-under=100
 
-test-all: $(VENV)/.installed-dev
+test-all: $(STAMP)-dev
 	$(LOCAL) $(BIN)/python -m pytest -m slow $(ARGS)
 
-check: $(VENV)/.installed-dev
+check: $(STAMP)-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
@@ -43,13 +46,13 @@ check: $(VENV)/.installed-dev
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -c 'import sys; sys.exit("maxrl needs Python 3.11 or newer, not " + sys.version.split()[0] + ": make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
-	$(if $(UV),$(UV) venv --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	$(if $(UV),$(UV) venv --seed --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV)) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml $(CONSTRAINTS)
+$(STAMP): $(VENV)/pyvenv.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) --quiet $(PINS) -e .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(STAMP)-dev: $(STAMP)
 	$(PIP) --quiet $(PINS) -e ".[dev]"
 	touch $@
 

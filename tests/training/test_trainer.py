@@ -292,8 +292,14 @@ def test_lora_trains_the_adapter_alone(train: Any, model: Qwen2ForCausalLM) -> N
     assert all(torch.equal(base[name], start[name]) for name in start)
 
 
-def test_evaluation_logs_the_metrics_with_a_prefix(train: Any, task: SubsetSum) -> None:
+def test_evaluation_groups_by_its_own_number_of_generations(train: Any, task: SubsetSum) -> None:
+    """Trained in groups of four, evaluated in groups of two: [1,1], [0,0], [1,0], [0,0] per batch of eight."""
+
+    def scripted(prompts: Any, completions: Any, **_: Any) -> list[float]:
+        return [[1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0][index] for index in range(len(completions))]
+
     trainer = train(
+        reward_funcs=scripted,
         eval_dataset=task_dataset(task, "eval", 4),
         eval_strategy="steps",
         eval_steps=3,
@@ -301,7 +307,19 @@ def test_evaluation_logs_the_metrics_with_a_prefix(train: Any, task: SubsetSum) 
         num_generations_eval=2,
     )
     row = next(row for row in trainer.state.log_history if "eval_success_rate" in row)
-    assert {"eval_frac_reward_zero_mean", "eval_frac_reward_all_success", "eval_advantage_mass"} <= row.keys()
+    assert row["eval_success_rate"] == 3 / 8
+    assert row["eval_frac_reward_zero_mean"] == 2 / 4
+    assert row["eval_frac_reward_all_success"] == 1 / 4
+    assert row["eval_advantage_mass"] == 2 / 8  # only [1,0] has advantages: 1 and −1
+
+
+def test_nothing_scored_is_no_success_rate_of_zero(train: Any) -> None:
+    def broken(prompts: Any, completions: Any, **_: Any) -> list[None]:
+        return [None] * len(completions)
+
+    row = train(reward_funcs=broken).state.log_history[0]
+    assert row["success_rate"] is None  # TRL's word for: no value in this window
+    assert row["frac_reward_zero_mean"] == 0
 
 
 def test_the_completions_table_holds_the_advantages_that_were_used(train: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from maxrl.errors import InputError, MaxRLError
 from maxrl.models import TinyModel, load_policy, load_tokenizer
-from maxrl.tasks import SubsetSum
+from maxrl.tasks import Example, Split, SubsetSum
 from maxrl.training.warm_starts import CHECK_EVERY, WarmStart, cache_folder, warm_start
 
 SHAPE = TinyModel(tiny_layers=1, tiny_width=32, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=64)
@@ -47,6 +47,23 @@ def test_it_reaches_the_stated_pass_rate_once_and_for_all(task: SubsetSum, cache
     assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == [], (
         "no partial folders stay"
     )
+
+
+def test_its_problems_are_none_of_those_that_are_trained_on_or_reported(
+    task: SubsetSum, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs and evaluations take seeds that people type; warm starts draw from the far end."""
+    streams: set[tuple[str, int]] = set()
+    original = SubsetSum.examples
+
+    def spy(self: SubsetSum, split: Split, count: int, *, seed: int = 0, start: int = 0) -> list[Example]:
+        streams.add((split, seed))
+        return original(self, split, count, seed=seed, start=start)
+
+    monkeypatch.setattr(SubsetSum, "examples", spy)
+    warm_start(task, SHAPE, replace(EASY, warm_start_seed=3), max_completion_length=5)
+    assert {split for split, _ in streams} == {"train", "eval"}
+    assert min(seed for _, seed in streams) > 2**30
 
 
 def test_other_settings_are_other_warm_starts(task: SubsetSum, monkeypatch: pytest.MonkeyPatch) -> None:

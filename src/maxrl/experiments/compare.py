@@ -47,7 +47,7 @@ class CompareArguments:
     jobs: int | None = field(
         default=None,
         metadata={
-            "help": "Runs at a time; by default one per processor core, or per GPU where there is one."
+            "help": "Runs at a time; by default one per processor core, or just one where there is a GPU."
         },
     )
 

@@ -165,6 +165,11 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         datasets=build(DatasetMixtureConfig),
         given=given,
     )
+    if recipe.training.n_gpu > 1:
+        raise InputError(
+            f"one process sees {recipe.training.n_gpu} GPUs: start one process per GPU (`accelerate launch -m maxrl.cli "
+            "train …`), or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
     if task is None and _is_tiny(given):
         raise InputError("a data set has no vocabulary to build a tiny model from: set --model_name_or_path")
     return recipe

@@ -3,6 +3,7 @@
 import math
 import textwrap
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -124,9 +125,11 @@ class MaxRLTrainer(GRPOTrainer):
         try:
             advantages_GN = self.estimator(signal_GN)
         except RewardError as error:
+            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if mode == "train":
                 # Every rank sees the gathered rewards and comes here, so that saving together is safe.
-                self._save_checkpoint(self.model, trial=None)
+                if not checkpoint.exists():  # one of this very step is as good, and exact
+                    self._save_checkpoint(self.model, trial=None)
                 raise RewardError(
                     f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
                     f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"

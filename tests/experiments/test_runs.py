@@ -1,0 +1,70 @@
+"""How many problems a run needs and what its steps cost, however TRL cuts generations into micro-steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Qwen2ForCausalLM
+
+from maxrl.engine import SamplingParams
+from maxrl.experiments.data import load_data
+from maxrl.experiments.policies import Policy
+from maxrl.experiments.recipe import make_recipe
+from maxrl.experiments.runs import training_cost
+
+BASE: dict[str, Any] = {
+    "task": "subset_sum",
+    "num_generations": 4,
+    "per_device_train_batch_size": 8,
+    "max_completion_length": 5,
+    "report_to": ["none"],
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "problems", "rollouts"),
+    [
+        # One generation of 8 rows = 2 groups a step.
+        ({"max_steps": 6}, 12, 48),
+        # Accumulation: a step takes 3 micro-steps and the generation serves all 3: 24 rows = 6 groups a step.
+        ({"max_steps": 6, "gradient_accumulation_steps": 3}, 36, 144),
+        # Each generation is used twice: 6 steps take 3 generations of 2 groups.
+        ({"max_steps": 6, "num_iterations": 2}, 6, 24),
+        # A generation of 4 × 8 = 32 rows = 8 groups serves 4 steps: 6 steps begin 2 generations, and use 1.5.
+        ({"max_steps": 6, "steps_per_generation": 4}, 16, 48),
+        ({"max_steps": 6, "num_train_problems": 3}, 3, 48),
+    ],
+)
+def test_problems_and_costs(tmp_path: Path, fields: dict[str, Any], problems: int, rollouts: int) -> None:
+    recipe = make_recipe({**BASE, **fields, "output_dir": str(tmp_path)})
+    assert len(load_data(recipe)[0]) == problems
+    rows = [
+        {"step": 2, "elapsed": 5.0, "completions/mean_length": 3.0},
+        {"step": 6, "elapsed": 9.0, "completions/mean_length": 4.5},
+    ]
+    # (2 steps × 3 tokens + 4 steps × 4.5 tokens) × rollouts per step
+    assert training_cost(recipe, 6, rows) == {
+        "training_seconds": 9.0,
+        "rollouts": rollouts,
+        "completion_tokens": (2 * 3 + 4 * 4.5) * rollouts / 6,
+    }
+
+
+def test_a_run_that_never_logged_cost_nothing_known(tmp_path: Path) -> None:
+    recipe = make_recipe({**BASE, "max_steps": 1, "output_dir": str(tmp_path)})
+    assert training_cost(recipe, 0, []) == {"training_seconds": 0.0, "rollouts": 0, "completion_tokens": 0}
+
+
+def test_every_stop_id_of_the_model_ends_a_completion(model: Qwen2ForCausalLM, tokenizer: Any) -> None:
+    other = tokenizer.convert_tokens_to_ids("1")
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
+    generator = Policy(model=model, tokenizer=tokenizer).generator()
+    assert generator.stop_ids == (tokenizer.eos_token_id, other)
+    (completions,) = generator.generate(
+        [[1, 5]], SamplingParams(max_completion_length=6, num_generations=32), seed=0
+    )
+    assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == {
+        tokenizer.eos_token_id,
+        other,
+    }
+    assert all(other not in c.token_ids[:-1] for c in completions)
