@@ -36,6 +36,9 @@ from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.training import MaxRLTrainer
 
+_KEPT: list[MaxRLTrainer] = []
+"""Trainers of several processes, kept to the end: one time in ten, gloo hangs while one is taken down."""
+
 
 class Interrupted(MaxRLError):
     """Training was stopped by Ctrl-C; a checkpoint was saved."""
@@ -65,6 +68,8 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
             write_header(recipe, folder)
     policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
     trainer = _trainer(recipe, policy, folder, data)
+    if recipe.training.world_size > 1:
+        _KEPT.append(trainer)
     if recipe.run.eval_before_training and not (folder / "eval_before.json").is_file():
         _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
     if checkpoint:
