@@ -29,7 +29,7 @@ def w(p: Fraction, order: int) -> Fraction:
     return sum(((1 - p) ** k for k in range(order)), Fraction(0))
 
 
-# One row per estimator and form: what facts §1 say it optimises.
+# One row per estimator and form: what it optimises by docs/estimators.md.
 DECLARED: list[tuple[Estimator, Callable[[Fraction, int], Fraction]]] = [
     (MaxRL(), lambda p, n: w(p, n - 1)),
     (MaxRL(control_variate=False), lambda p, n: w(p, n)),

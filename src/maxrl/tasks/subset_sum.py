@@ -1,6 +1,6 @@
 """Subset-sum: given numbers and a target, name some of the numbers that add up to it.
 
-The benchmark of seed 000. Hard to guess, trivial to check, and most problems have several answers, so it
+The MaxRL-against-GRPO benchmark this project started from. Hard to guess, trivial to check, and most problems have several answers, so it
 separates a policy that keeps its variety (pass@k) from one that only sharpens (pass@1).
 """
 
@@ -24,7 +24,7 @@ WRONG_SUM = "wrong sum"
 REASONS = (NO_NUMBERS, NOT_INTEGERS, NOT_AVAILABLE, WRONG_SUM)
 """Every reason a completion can be refused for, in the order in which they are looked for."""
 
-# The largest problem allowed takes some 10 ms to solve; seed 000 stays below 13 numbers up to 50.
+# The largest problem allowed takes some 10 ms to solve; that benchmark stays below 13 numbers up to 50.
 _MOST_ELEMENTS = 32
 _LARGEST_VALUE = 1000
 # Far above any problem made here; keeps truths brought by others clear of Python's limit on digits in str().
