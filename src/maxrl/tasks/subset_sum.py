@@ -1,7 +1,7 @@
 """Subset-sum: given numbers and a target, name some of the numbers that add up to it.
 
-The MaxRL-against-GRPO benchmark this project started from. Hard to guess, trivial to check, and most problems have several answers, so it
-separates a policy that keeps its variety (pass@k) from one that only sharpens (pass@1).
+The MaxRL-against-GRPO benchmark this project started from. Hard to guess, trivial to check, and most problems
+have several answers, so it separates a policy that keeps its variety (pass@k) from one that only sharpens (pass@1).
 """
 
 import random
