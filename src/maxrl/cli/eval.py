@@ -19,7 +19,7 @@ from maxrl.experiments.recipe import (
     resolved_fields,
     to_yaml,
 )
-from maxrl.experiments.runs import evaluate_policy
+from maxrl.experiments.runs import announce_warm_start, evaluate_policy
 
 EXAMPLES = """\
 examples:
@@ -46,9 +46,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     folder = Path(recipe.training.output_dir)
     console = make_console(quiet=bool(flags & {"-q", "--quiet"}))
-    policy = prepare_policy(
-        recipe, progress=lambda step, rate: console.print(f"warm start: step {step}, {rate:.3f}")
-    )
+    policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
     result = evaluate_policy(recipe, policy, folder, console)
     Console().print(curve_table(result, recipe.model_name))
     print(f"samples: {folder / 'samples.jsonl'}")

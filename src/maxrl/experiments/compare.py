@@ -135,7 +135,8 @@ def _clear_or_keep(shared: Recipe, jobs: list[Job]) -> None:
     before = Path(shared.training.output_dir)
     if shared.run.overwrite_output_dir:
         for folder in [before, *(job.folder for job in jobs)]:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir():
+                shutil.rmtree(folder)
         return
     planned = {job.folder: make_recipe(job.fields) for job in jobs} | {before: shared}
     for folder, recipe in planned.items():
