@@ -14,16 +14,6 @@ from tests.smallest import write_recipe
 from maxrl.experiments.records import Comparison
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "MAXRL_CACHE": str(tmp_path / "cache"),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-
-
 def start(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
     recipe = write_recipe(tmp_path, max_steps=400, save_steps=5, save_total_limit=1)
     command = [sys.executable, "-m", "maxrl.cli", "compare", "-q", f"--config={recipe}", "--output_dir=out"]

@@ -1,7 +1,6 @@
 """A run killed in the middle of a step, and resumed, ends with the weights of an undisturbed run."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,16 +24,6 @@ def command(recipe: Path, output: Path, *more: str) -> list[str]:
         f"--output_dir={output}",
         *more,
     ]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "MAXRL_CACHE": str(tmp_path / "cache"),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
 
 
 def finish(words: list[str], environment: dict[str, str]) -> None:
