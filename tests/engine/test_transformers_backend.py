@@ -64,7 +64,7 @@ def test_log_probabilities_are_those_of_the_distribution_drawn_from(
     sharp: Qwen2ForCausalLM, options: dict[str, Any]
 ) -> None:
     params = SamplingParams(max_completion_length=6, num_generations=8, **options)
-    groups = generator(sharp).generate(PROMPTS, params, seed=3)
+    groups = generator(sharp).generate(PROMPTS, params, seeds=[3] * len(PROMPTS))
     supports: set[int] = set()
     for prompt, group in zip(PROMPTS, groups, strict=True):
         for completion in group:
@@ -81,7 +81,7 @@ def test_log_probabilities_are_those_of_the_distribution_drawn_from(
 
 def test_greedy_is_argmax_decoding(sharp: Qwen2ForCausalLM) -> None:
     params = SamplingParams(max_completion_length=8, temperature=0)
-    groups = generator(sharp).generate(PROMPTS, params, seed=0)
+    groups = generator(sharp).generate(PROMPTS, params, seeds=[0] * len(PROMPTS))
     for prompt, [completion] in zip(PROMPTS, groups, strict=True):
         ids = list(prompt)
         logprobs: list[float] = []
@@ -95,9 +95,9 @@ def test_greedy_is_argmax_decoding(sharp: Qwen2ForCausalLM) -> None:
 
 def test_a_prompt_gets_the_same_alone_as_among_longer_ones(sharp: Qwen2ForCausalLM) -> None:
     params = SamplingParams(max_completion_length=8, temperature=0)
-    together = generator(sharp).generate(PROMPTS, params, seed=0)
+    together = generator(sharp).generate(PROMPTS, params, seeds=[0] * len(PROMPTS))
     for prompt, [completion] in zip(PROMPTS, together, strict=True):
-        [[alone]] = generator(sharp).generate([prompt], params, seed=0)
+        [[alone]] = generator(sharp).generate([prompt], params, seeds=[0])
         assert completion.token_ids == alone.token_ids
         assert completion.finish_reason == alone.finish_reason
         assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
@@ -112,7 +112,7 @@ ENDS = {1: {2: 1.0}, 3: {4: 1.0}, 4: {5: 1.0}, 5: {2: 1.0}, 6: {7: 1.0}, 7: {6: 
 @pytest.mark.parametrize("pad_id", [0, STOP, 7])  # a pad that stops, and one that is an ordinary token, too
 def test_the_stop_token_is_kept_and_nothing_after_it(make_chain: MakeChain, pad_id: int) -> None:
     params = SamplingParams(max_completion_length=5)
-    groups = generator(make_chain(ENDS), pad_id=pad_id).generate([[1], [3], [6]], params, seed=0)
+    groups = generator(make_chain(ENDS), pad_id=pad_id).generate([[1], [3], [6]], params, seeds=[0] * 3)
     assert [(c.token_ids, c.finish_reason) for [c] in groups] == [
         ((2,), "stop"),
         ((4, 5, 2), "stop"),
@@ -125,7 +125,7 @@ def test_the_stop_token_is_kept_and_nothing_after_it(make_chain: MakeChain, pad_
 @pytest.mark.parametrize("stop_ids", [(2, 5), (5, 2, 5)])
 def test_any_of_several_stop_tokens_ends(make_chain: MakeChain, stop_ids: tuple[int, ...]) -> None:
     params = SamplingParams(max_completion_length=5)
-    groups = generator(make_chain(ENDS), stop_ids).generate([[1], [3]], params, seed=0)
+    groups = generator(make_chain(ENDS), stop_ids).generate([[1], [3]], params, seeds=[0] * 2)
     assert [(c.token_ids, c.finish_reason) for [c] in groups] == [((2,), "stop"), ((4, 5), "stop")]
 
 
@@ -136,13 +136,13 @@ def test_a_stop_token_in_the_last_place_still_counts(
     make_chain: MakeChain, longest: int, token_ids: tuple[int, ...], reason: str
 ) -> None:
     params = SamplingParams(max_completion_length=longest)
-    [[completion]] = generator(make_chain(ENDS)).generate([[3]], params, seed=0)
+    [[completion]] = generator(make_chain(ENDS)).generate([[3]], params, seeds=[0])
     assert (completion.token_ids, completion.finish_reason) == (token_ids, reason)
 
 
 def test_a_stop_token_in_the_prompt_ends_nothing(make_chain: MakeChain) -> None:
     params = SamplingParams(max_completion_length=5)
-    [[completion]] = generator(make_chain(ENDS)).generate([[2, 3]], params, seed=0)
+    [[completion]] = generator(make_chain(ENDS)).generate([[2, 3]], params, seeds=[0])
     assert completion.token_ids == (4, 5, 2)
 
 
@@ -170,7 +170,7 @@ def test_groups_come_in_the_order_of_the_prompts_however_they_are_batched(
 
     monkeypatch.setattr(model, "generate", spy)
     params = SamplingParams(max_completion_length=4, num_generations=5)
-    groups = generator(model, batch_tokens=batch_tokens).generate([[7], [5, 4], [3]], params, seed=5)
+    groups = generator(model, batch_tokens=batch_tokens).generate([[7], [5, 4], [3]], params, seeds=[5] * 3)
     assert [shape[0] for shape in shapes] == rows
     assert [len(group) for group in groups] == [5, 5, 5]
     assert {c.token_ids for c in groups[0]} == {(2,)}
@@ -179,12 +179,12 @@ def test_groups_come_in_the_order_of_the_prompts_however_they_are_batched(
 
 
 def test_no_prompts_no_completions(sharp: Qwen2ForCausalLM) -> None:
-    assert generator(sharp).generate([], SamplingParams(max_completion_length=3), seed=0) == []
+    assert generator(sharp).generate([], SamplingParams(max_completion_length=3), seeds=[0] * 0) == []
 
 
 def test_an_empty_prompt_is_refused(sharp: Qwen2ForCausalLM) -> None:
     with pytest.raises(InputError, match="a prompt has no tokens; give each prompt at least one"):
-        generator(sharp).generate([[1], []], SamplingParams(max_completion_length=3), seed=0)
+        generator(sharp).generate([[1], []], SamplingParams(max_completion_length=3), seeds=[0] * 2)
 
 
 def test_a_generator_that_could_never_stop_is_refused(sharp: Qwen2ForCausalLM) -> None:
@@ -229,7 +229,7 @@ def test_frequencies_are_the_probabilities(make_chain: MakeChain, temperature: f
 
     draws = 4000
     params = SamplingParams(max_completion_length=3, num_generations=draws, temperature=temperature)
-    [group] = generator(make_chain(table)).generate([[1]], params, seed=11)
+    [group] = generator(make_chain(table)).generate([[1]], params, seeds=[11])
     counts = Counter(completion.token_ids for completion in group)
     assert counts.keys() <= expected.keys()
     for completion in group:
@@ -248,7 +248,7 @@ def test_draws_depend_on_the_seed_alone(sharp: Qwen2ForCausalLM) -> None:
 
     def draw(seed: int, outer: int) -> list[list[Completion]]:
         torch.manual_seed(outer)
-        return generator(sharp).generate(PROMPTS, params, seed=seed)
+        return generator(sharp).generate(PROMPTS, params, seeds=[seed] * len(PROMPTS))
 
     assert draw(1, outer=1) == draw(1, outer=2)
     assert draw(1, outer=1) != draw(2, outer=1)
@@ -266,7 +266,7 @@ def test_the_global_random_state_is_left_alone(
     # torch.manual_seed calls this even where there is no device; only the model's own may be touched.
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reached)
     before = torch.get_rng_state()
-    generator(sharp).generate(PROMPTS, SamplingParams(max_completion_length=4), seed=0)
+    generator(sharp).generate(PROMPTS, SamplingParams(max_completion_length=4), seeds=[0] * len(PROMPTS))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -306,7 +306,7 @@ def test_dropout_is_off_and_the_mode_comes_back(
     assert len(set(before)) == 2
 
     params = SamplingParams(max_completion_length=6, num_generations=3)
-    groups = generator(model).generate(PROMPTS, params, seed=0)
+    groups = generator(model).generate(PROMPTS, params, seeds=[0] * len(PROMPTS))
     assert modes(model) == before
 
     model.eval()
@@ -321,9 +321,9 @@ def test_dropout_is_off_and_the_mode_comes_back(
 def test_an_adapter_is_part_of_the_policy(sharp: Qwen2ForCausalLM) -> None:
     model: Any = with_adapter(sharp)
     params = SamplingParams(max_completion_length=6, temperature=0)
-    adapted = generator(model).generate(PROMPTS, params, seed=0)
+    adapted = generator(model).generate(PROMPTS, params, seeds=[0] * len(PROMPTS))
     with model.disable_adapter():
-        assert generator(model).generate(PROMPTS, params, seed=0) != adapted
+        assert generator(model).generate(PROMPTS, params, seeds=[0] * len(PROMPTS)) != adapted
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -333,7 +333,7 @@ def test_a_checkpoints_own_generation_defaults_do_not_bend_the_distribution(
 ) -> None:
     model = prepare(sharp)
     params = SamplingParams(max_completion_length=6, temperature=temperature)
-    plain = generator(model).generate(PROMPTS, params, seed=0)
+    plain = generator(model).generate(PROMPTS, params, seeds=[0] * len(PROMPTS))
     # Qwen2.5-Instruct, for one, ships repetition_penalty and top_k; `generate` merges in what we do not set.
     theirs = GenerationConfig(
         do_sample=True,
@@ -345,7 +345,7 @@ def test_a_checkpoints_own_generation_defaults_do_not_bend_the_distribution(
         no_repeat_ngram_size=1,
     )
     sharp.generation_config = theirs
-    assert generator(model).generate(PROMPTS, params, seed=0) == plain
+    assert generator(model).generate(PROMPTS, params, seeds=[0] * len(PROMPTS)) == plain
     assert sharp.generation_config is theirs
 
 
@@ -361,7 +361,7 @@ def test_a_failure_leaves_everything_as_it_was(
     state = torch.get_rng_state()
     monkeypatch.setattr(sharp, "generate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generator(sharp).generate(PROMPTS, SamplingParams(max_completion_length=4), seed=0)
+        generator(sharp).generate(PROMPTS, SamplingParams(max_completion_length=4), seeds=[0] * len(PROMPTS))
     assert all(modes(sharp))
     assert sharp.generation_config is defaults
     assert torch.equal(torch.get_rng_state(), state)

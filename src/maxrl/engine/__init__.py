@@ -1,9 +1,31 @@
-"""Generation: token ids in; completions with log-probabilities and finish reasons out.
+"""Token ids in; completions out, and log-probabilities with gradient. Prompts are shared by their rollouts.
 
-Callers know `Generator`, `SamplingParams` and `Completion`; which back-end serves them is decided elsewhere.
+Two halves. Sampling: callers know `Generator`, `SamplingParams` and `Completion`; `make_generator` decides which back-end
+serves them. Scoring: `PromptGroup`s in, `token_logprobs` out, inside `engine_attention(model)`.
 """
 
+from maxrl.engine.attention import engine_attention
+from maxrl.engine.choice import make_generator
+from maxrl.engine.packing import PackedGroups, PromptGroup, pack, split_groups
 from maxrl.engine.protocol import Completion, Generator, SamplingParams
+from maxrl.engine.sampler import SharedPrefixGenerator
+from maxrl.engine.scoring import TokenScores, token_logprobs
+from maxrl.engine.support import unsupported_reason
 from maxrl.engine.transformers_backend import TransformersGenerator
 
-__all__ = ["Completion", "Generator", "SamplingParams", "TransformersGenerator"]
+__all__ = [
+    "Completion",
+    "Generator",
+    "PackedGroups",
+    "PromptGroup",
+    "SamplingParams",
+    "SharedPrefixGenerator",
+    "TokenScores",
+    "TransformersGenerator",
+    "engine_attention",
+    "make_generator",
+    "pack",
+    "split_groups",
+    "token_logprobs",
+    "unsupported_reason",
+]

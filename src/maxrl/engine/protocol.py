@@ -59,14 +59,47 @@ class Generator(Protocol):
     """A policy that can be sampled."""
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seeds: Sequence[int],
+        rollouts: Sequence[range] | None = None,
     ) -> list[list[Completion]]:
-        """`params.num_generations` completions for each prompt, in the order of the prompts.
+        """Completions of each prompt, in the order of the prompts.
 
-        Dropout is off while sampling. The draw depends on `seed` alone and leaves the global random state as it
+        Dropout is off while sampling. The draw depends on the seeds alone and leaves the global random state as it
         was. Prompts may differ in length; an empty list of prompts gives an empty list.
 
+        Args:
+            prompts: token ids.
+            params: how completions are drawn.
+            seeds: one for each prompt.
+            rollouts: which rollouts of its group are drawn here, for each prompt; `range(num_generations)` by
+                default. Rollout 5 of a seed is the same one whether it is drawn with the others or apart, where the
+                back-end says so (`SharedPrefixGenerator` does).
+
         Raises:
-            InputError: an empty prompt.
+            InputError: an empty prompt, or not one seed for each prompt.
         """
         ...
+
+
+def check_request(
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    seeds: Sequence[int],
+    rollouts: Sequence[range] | None,
+) -> Sequence[range]:
+    """The rollouts to draw of each prompt, after a look at the rest of a request to `Generator.generate`.
+
+    Raises:
+        InputError: see there.
+    """
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise InputError("a prompt has no tokens; give each prompt at least one (such as <bos>)")
+    numbers = [range(params.num_generations)] * len(prompts) if rollouts is None else rollouts
+    for name, given in (("seeds", seeds), ("rollouts", numbers)):
+        if len(given) != len(prompts):
+            raise InputError(f"{name} must have one entry for each of the {len(prompts)} prompts, but has {len(given)}")
+    return numbers

@@ -1,5 +1,6 @@
 """Generation through `transformers`' own `generate`: works for every causal model, fast for none."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from maxrl.engine.protocol import Completion, SamplingParams
+from maxrl.engine.protocol import Completion, SamplingParams, check_request
 from maxrl.errors import InputError
 
 MOST_SCORES = 2**29
@@ -45,19 +46,25 @@ class TransformersGenerator:
         self.batch_tokens = batch_tokens
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seeds: Sequence[int],
+        rollouts: Sequence[range] | None = None,
     ) -> list[list[Completion]]:
-        """See `Generator.generate`."""
-        if any(len(prompt) == 0 for prompt in prompts):
-            raise InputError("a prompt has no tokens; give each prompt at least one (such as <bos>)")
+        """See `Generator.generate`. The whole request is one stream of random numbers, seeded by all that it asks for:
+        a rollout comes out the same only in the same request.
+        """
+        numbers = check_request(prompts, params, seeds, rollouts)
         # One row per completion: a group too large for one call is drawn in several.
-        rows = [prompt for prompt in prompts for _ in range(params.num_generations)]
-        completions: list[Completion] = []
-        with _sampling_mode(self.model), _seeded(self.model.device, seed), torch.no_grad():
+        rows = [prompt for prompt, range_ in zip(prompts, numbers, strict=True) for _ in range_]
+        drawn: list[Completion] = []
+        with _sampling_mode(self.model), _seeded(self.model.device, _one_seed(seeds, numbers)), torch.no_grad():
             for batch in self._batches(rows, params):
-                completions.extend(self._generate_batch(batch, params))
-        count = params.num_generations
-        return [completions[start : start + count] for start in range(0, len(completions), count)]
+                drawn.extend(self._generate_batch(batch, params))
+        done = iter(drawn)
+        return [[next(done) for _ in range_] for range_ in numbers]
 
     def _batches(
         self, rows: Sequence[Sequence[int]], params: SamplingParams
@@ -126,6 +133,11 @@ class TransformersGenerator:
             logprobs=tuple(logprobs[:length]),
             finish_reason="stop" if stops else "length",
         )
+
+
+def _one_seed(seeds: Sequence[int], numbers: Sequence[range]) -> int:
+    request = repr([(seed, range_.start, range_.stop) for seed, range_ in zip(seeds, numbers, strict=True)])
+    return int.from_bytes(hashlib.sha256(request.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager

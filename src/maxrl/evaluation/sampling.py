@@ -21,7 +21,7 @@ from maxrl.models.text import decode_completion, encode_prompt
 from maxrl.tasks import Example, Task, Verdict
 
 PROBLEMS_AT_ONCE = 16
-"""Problems sampled between two reports of progress. Part of what determines the draws."""
+"""Problems sampled between two reports of progress. With transformers' `generate`, part of what determines the draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,11 @@ def evaluate(
         for start in range(0, len(examples), PROBLEMS_AT_ONCE):
             batch = examples[start : start + PROBLEMS_AT_ONCE]
             prompts = [encode_prompt(tokenizer, example.prompt) for example in batch]
-            seed = _stream_seed(settings.eval_seed, start)
-            drawn = generator.generate(prompts, params, seed=seed)
+            seeds = [_problem_seed(settings.eval_seed, start + number) for number in range(len(batch))]
+            drawn = generator.generate(prompts, params, seeds=seeds)
             best: list[list[Completion]] = [[] for _ in batch]
             if settings.eval_greedy:
-                best = generator.generate(prompts, greedy, seed=seed)
+                best = generator.generate(prompts, greedy, seeds=seeds)
             for example, completions, likeliest in zip(batch, drawn, best, strict=True):
                 tokens += sum(len(completion.token_ids) for completion in completions)
                 problems.append(_score(example, completions, likeliest, tokenizer, task, sink))
@@ -136,9 +136,9 @@ def evaluate(
     )
 
 
-def _stream_seed(eval_seed: int, start: int) -> int:
-    """A stream of its own for every batch of problems, apart from those that training seeds with small numbers."""
-    digest = hashlib.sha256(f"maxrl evaluation {eval_seed} {start}".encode()).digest()
+def _problem_seed(eval_seed: int, number: int) -> int:
+    """A seed of its own for every problem, apart from those of training."""
+    digest = hashlib.sha256(f"maxrl evaluation {eval_seed} {number}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

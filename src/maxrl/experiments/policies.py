@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import get_peft_config, get_quantization_config
 
-from maxrl.engine import TransformersGenerator
+from maxrl.engine import Generator, make_generator
 from maxrl.errors import InputError
 from maxrl.experiments.recipe import Recipe
 from maxrl.models import load_policy, load_tokenizer
@@ -23,12 +23,12 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     peft_config: Any = None
 
-    def generator(self, model: Any = None) -> TransformersGenerator:
+    def generator(self, model: Any = None) -> Generator:
         """Samples this policy, or `model` (a trained form of it)."""
         model = self.model if model is None else model
         stop_ids = model.generation_config.eos_token_id
         stop_ids = [] if stop_ids is None else [stop_ids] if isinstance(stop_ids, int) else list(stop_ids)
-        return TransformersGenerator(
+        return make_generator(
             model,
             stop_ids=[self.tokenizer.eos_token_id, *stop_ids],
             pad_id=self.tokenizer.pad_token_id,

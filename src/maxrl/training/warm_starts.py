@@ -24,7 +24,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from maxrl.engine import TransformersGenerator
+from maxrl.engine import make_generator
 from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation import EvalSettings, evaluate
 from maxrl.models import TinyModel, build_tiny, build_tokenizer, encode_prompt
@@ -242,7 +242,7 @@ class _StopAtPassRate(TrainerCallback):
     ) -> None:
         if state.global_step % CHECK_EVERY and state.global_step < self.settings.warm_start_max_steps:
             return
-        generator = TransformersGenerator(
+        generator = make_generator(
             model, stop_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id
         )
         # A stream apart from the ones that evaluations report (small seeds).

@@ -1,0 +1,269 @@
+"""The shared-prefix sampler: a prompt is read once, however many rollouts go on from it."""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maxrl.engine.attention import engine_attention
+from maxrl.engine.cache import PrefillState, SharedCache
+from maxrl.engine.decoder import Decoder, next_logits
+from maxrl.engine.draws import choose, rollout_keys, uniforms
+from maxrl.engine.packing import PromptGroup, pack, split_groups
+from maxrl.engine.protocol import Completion, SamplingParams, check_request
+from maxrl.errors import InputError
+
+CACHE_BYTES = 2**30
+"""Default bound on the keys and values of one batch."""
+
+PREFILL_TOKENS = 16_384
+"""Most prompt tokens in one forward pass."""
+
+LOGIT_BYTES = 2**29
+"""Bound on one step's logits, of which the choice of a token needs several copies."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rollouts drawn together. `rows` are their places in the whole request."""
+
+    prompts: list[Sequence[int]]
+    group_of: list[int]
+    keys: list[int]
+    rows: list[int]
+
+    def halves(self) -> "tuple[_Batch, _Batch]":
+        middle = len(self.rows) // 2
+        return self._part(slice(0, middle)), self._part(slice(middle, None))
+
+    def _part(self, rows: slice) -> "_Batch":
+        groups = sorted(set(self.group_of[rows]))
+        return _Batch(
+            [self.prompts[group] for group in groups],
+            [groups.index(group) for group in self.group_of[rows]],
+            self.keys[rows],
+            self.rows[rows],
+        )
+
+
+class SharedPrefixGenerator:
+    """`Generator` that prefills each prompt once and decodes all of its rollouts against it.
+
+    Args:
+        model: a transformers causal language model that `unsupported_reason` has nothing against; peft's wrapper is
+            welcome. It is read, never changed: training mode is restored.
+        stop_ids: token ids that end a completion.
+        dtype: precision of the weights while sampling; the model's own by default. Another one costs a copy of the
+            weights, refreshed at each call.
+        batch_tokens: most tokens, prompts and completions together, kept at once; by default what fits 1 GiB of keys
+            and values. What does not fit is drawn in several batches, with the same result. Where the device runs out
+            of memory the batch is halved, with a warning.
+        cuda_graphs: on a GPU, record a decoding step once and replay it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        stop_ids: Sequence[int],
+        dtype: torch.dtype | None = None,
+        batch_tokens: int | None = None,
+        cuda_graphs: bool = True,
+    ) -> None:
+        if not stop_ids:
+            raise InputError("a generator needs at least one stop token id (eos_token_id of the tokenizer)")
+        if batch_tokens is not None and batch_tokens < 1:
+            raise InputError(f"batch_tokens must be at least 1, but is {batch_tokens}")
+        self.model = model
+        self.stop_ids = tuple(dict.fromkeys(stop_ids))
+        self.dtype = dtype
+        self.batch_tokens = batch_tokens
+        self.cuda_graphs = cuda_graphs
+        self._copy: nn.Module | None = None
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seeds: Sequence[int],
+        rollouts: Sequence[range] | None = None,
+    ) -> list[list[Completion]]:
+        """See `Generator.generate`."""
+        numbers = check_request(prompts, params, seeds, rollouts)
+        groups = [group for group, range_ in enumerate(numbers) for _ in range_]
+        keys = rollout_keys([seeds[group] for group in groups], [r for range_ in numbers for r in range_]).tolist()
+        drawn: list[Completion | None] = [None] * len(groups)
+        with self._weights() as model, engine_attention(model), torch.inference_mode():
+            waiting = list(self._batches(prompts, groups, keys, params))
+            while waiting:
+                batch = waiting.pop(0)
+                try:
+                    completions = self._draw(model, batch, params)
+                except RuntimeError as error:
+                    if not _out_of_memory(error) or len(batch.rows) == 1:
+                        raise
+                    waiting[:0] = batch.halves()
+                    self._report(batch, next(model.parameters()).device)
+                    continue
+                for row, completion in zip(batch.rows, completions, strict=True):
+                    drawn[row] = completion
+        done = iter(drawn)
+        return [[next(done) for _ in range_] for range_ in numbers]  # pyright: ignore[reportReturnType]
+
+    @contextmanager
+    def _weights(self) -> Iterator[nn.Module]:
+        """The model in evaluation mode, or its copy in another precision."""
+        if self.dtype is None or all(p.dtype == self.dtype for p in self.model.parameters()):
+            training = [module for module in self.model.modules() if module.training]
+            self.model.eval()
+            try:
+                yield self.model
+            finally:
+                for module in training:
+                    module.training = True
+            return
+        if self._copy is None:
+            self._copy = copy.deepcopy(self.model).eval().requires_grad_(False)
+            for parameter in self._copy.parameters():  # buffers keep theirs: rotary frequencies need it
+                parameter.data = parameter.data.to(self.dtype)
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._copy.parameters()), [p.detach() for p in self.model.parameters()])
+        yield self._copy
+
+    def _batches(
+        self, prompts: Sequence[Sequence[int]], groups: list[int], keys: list[int], params: SamplingParams
+    ) -> Iterator[_Batch]:
+        """Rollouts in order of their prompts' lengths, so that prompts read together are padded little."""
+        budget = self.batch_tokens or self._default_tokens()
+        text = self.model.config.get_text_config()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        most = max(1, LOGIT_BYTES // (4 * text.vocab_size))
+        order = sorted(range(len(groups)), key=lambda row: (len(prompts[groups[row]]), groups[row]))
+        rows: list[int] = []
+        used = 0
+        for row in order:
+            new = not rows or groups[rows[-1]] != groups[row]
+            cost = params.max_completion_length + (len(prompts[groups[row]]) if new else 0)
+            if rows and (used + cost > budget or len(rows) == most):
+                yield self._batch(prompts, groups, keys, rows)
+                rows, used = [], 0
+                cost = params.max_completion_length + len(prompts[groups[row]])
+            rows.append(row)
+            used += cost
+        if rows:
+            yield self._batch(prompts, groups, keys, rows)
+
+    @staticmethod
+    def _batch(
+        prompts: Sequence[Sequence[int]], groups: list[int], keys: list[int], rows: list[int]
+    ) -> _Batch:
+        place = {group: place for place, group in enumerate(dict.fromkeys(groups[row] for row in rows))}
+        return _Batch(
+            [prompts[group] for group in place],
+            [place[groups[row]] for row in rows],
+            [keys[row] for row in rows],
+            rows,
+        )
+
+    def _default_tokens(self) -> int:
+        text: Any = self.model.config.get_text_config()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = (self.dtype or next(self.model.parameters()).dtype).itemsize
+        return max(1, CACHE_BYTES // (2 * text.num_hidden_layers * kv_heads * size * width))
+
+    def _draw(self, model: nn.Module, batch: _Batch, params: SamplingParams) -> list[Completion]:
+        device = next(model.parameters()).device
+        stops = torch.tensor(self.stop_ids, device=device)
+        keys_R = torch.tensor(batch.keys, device=device)
+        most, length = len(batch.rows), params.max_completion_length
+        drawn = _Drawn(most, length, device)
+        logits_GV, decoder = self._prefill(model, batch, length - 1)
+        logits_RV = logits_GV[torch.tensor(batch.group_of, device=device)]
+        rows = torch.arange(most, device=device)  # the rollouts still in the cache
+        going = torch.ones_like(rows, dtype=torch.bool)  # which of them are unfinished
+        for position in range(length):
+            uniform = uniforms(keys_R[rows], position) if params.temperature else None
+            tokens, logprobs = choose(logits_RV, params, uniform)
+            ended = going & torch.isin(tokens, stops)
+            drawn.add(position, rows, tokens, logprobs, ended)
+            going = going & ~ended
+            left = int(going.sum())
+            if not left or position == length - 1:
+                break
+            if left <= decoder.worth_compacting * len(rows):
+                kept = going.nonzero()[:, 0]
+                rows, going, tokens = rows[kept], going[kept], tokens[kept]
+                decoder.select(kept)
+            logits_RV = decoder.step(tokens)
+        return drawn.completions()
+
+    def _prefill(self, model: nn.Module, batch: _Batch, capacity: int) -> tuple[Tensor, Decoder]:
+        """The logits behind each prompt, and a decoder that goes on from there."""
+        device = next(model.parameters()).device
+        logits: list[Tensor] = []
+        layers: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        # A stand-in completion of one token asks for the logits behind the prompt, and is never fed in itself.
+        groups = [PromptGroup(prompt, [[0]]) for prompt in batch.prompts]
+        for chunk in split_groups(groups, PREFILL_TOKENS):
+            packed = pack(chunk, device)
+            state = PrefillState(packed)
+            logits.append(next_logits(model, packed.input_ids, packed.position_ids, state, packed.keep))
+            for layer, tensors in state.layers.items():
+                layers.setdefault(layer, []).append(tensors)
+        lengths = [len(prompt) for prompt in batch.prompts]
+        group_of = torch.tensor(batch.group_of, device=device)
+        cache = SharedCache(
+            {layer: (torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for layer, parts in layers.items()},
+            lengths,
+            group_of,
+            capacity,
+            static=self.cuda_graphs and device.type == "cuda",
+        )
+        return torch.cat(logits), Decoder(model, cache, torch.tensor(lengths, device=device)[group_of])
+
+    def _report(self, batch: _Batch, device: torch.device) -> None:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"out of memory while sampling {len(batch.rows)} rollouts at once: going on with half as many. A lower "
+            "batch_tokens avoids the detour",
+            stacklevel=4,
+        )
+
+
+class _Drawn:
+    """What was drawn so far, on the device."""
+
+    def __init__(self, rows: int, length: int, device: torch.device) -> None:
+        self.tokens_RT = torch.zeros(rows, length, dtype=torch.long, device=device)
+        self.logprobs_RT = torch.zeros(rows, length, device=device)
+        self.lengths_R = torch.full((rows,), length, device=device)
+        self.stopped_R = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def add(self, position: int, rows: Tensor, tokens: Tensor, logprobs: Tensor, ended: Tensor) -> None:
+        self.tokens_RT[rows, position] = tokens
+        self.logprobs_RT[rows, position] = logprobs
+        self.lengths_R[rows[ended]] = position + 1
+        self.stopped_R[rows[ended]] = True
+
+    def completions(self) -> list[Completion]:
+        columns = (self.tokens_RT, self.logprobs_RT, self.lengths_R, self.stopped_R)
+        return [
+            Completion(
+                token_ids=tuple(tokens[:length]),
+                logprobs=tuple(logprobs[:length]),
+                finish_reason="stop" if stopped else "length",
+            )
+            for tokens, logprobs, length, stopped in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed; a CPU's allocator has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,89 @@
+"""Whether the shared-prefix engine can serve a model: asked of its configuration, then tried out."""
+
+import inspect
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from maxrl.engine.attention import engine_attention
+from maxrl.engine.packing import PromptGroup
+from maxrl.engine.scoring import token_logprobs
+
+ROTARY_KINDS = ("default", "linear", "llama3", "yarn", "proportional")
+"""Rotary embeddings whose angle depends on a token's position alone, not on the length of the batch."""
+
+
+def unsupported_reason(model: nn.Module) -> str | None:
+    """Why the engine cannot serve this model exactly; None where it can.
+
+    What a configuration tells is not the whole truth (remote code, a patched forward), so that a few tokens are also run
+    through the model both ways, the usual one and packed.
+    """
+    if isinstance(model, PeftModel):
+        if model.active_peft_config.is_prompt_learning:
+            return f"peft's {model.active_peft_config.peft_type} adds virtual tokens to every prompt"
+        base: Any = model.get_base_model()
+    else:
+        base = model
+    if not isinstance(base, PreTrainedModel):
+        return f"{type(base).__name__} is not a model of transformers"
+    return _configured(base) or _tried(model)
+
+
+def _configured(base: PreTrainedModel) -> str | None:
+    config: Any = base.config.get_text_config()
+    if base.config.is_encoder_decoder:
+        return f"{type(base).__name__} is an encoder-decoder"
+    if config is not base.config:
+        return f"{type(base).__name__} is multimodal"
+    if not base._supports_attention_backend:
+        return f"{type(base).__name__} does not take its attention from transformers' AttentionInterface"
+    if "logits_to_keep" not in inspect.signature(base.forward).parameters and not hasattr(base.forward, "__wrapped__"):
+        return f"the forward of {type(base).__name__} has no logits_to_keep"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
+    if kinds:
+        return f"it has layers of another kind than full attention ({', '.join(sorted(kinds))})"
+    window = getattr(config, "sliding_window", None)
+    if window is not None and not hasattr(config, "layer_types"):
+        return f"its attention is limited to a sliding window of {window} tokens"
+    if getattr(config, "attention_dropout", 0.0):
+        return f"it trains with attention_dropout={config.attention_dropout}"
+    if getattr(config, "attn_logit_softcapping", None):
+        return "it caps its attention scores (attn_logit_softcapping)"
+    rotary: Any = getattr(config, "rope_parameters", None) or {}
+    kind = rotary.get("rope_type", "default")
+    if kind not in ROTARY_KINDS:
+        return f"its rotary embedding ({kind}) depends on the length of the batch"
+    return None
+
+
+@torch.no_grad()
+def _tried(model: nn.Module) -> str | None:
+    """A few tokens, dense and packed."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]  # pyright: ignore
+    tokens = [7 * number % vocabulary for number in range(1, 14)]
+    groups = [PromptGroup(tokens[:4], [tokens[4:7], tokens[7:9]]), PromptGroup(tokens[9:11], [tokens[11:]])]
+    device = next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with engine_attention(model):
+            packed = token_logprobs(model, groups).logprobs
+        worst = 0.0
+        rows = iter(packed)
+        for group in groups:
+            for completion in group.completions:
+                ids = torch.tensor([[*group.prompt, *completion]], device=device)
+                logprobs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+                dense = logprobs[len(group.prompt) - 1 : -1].gather(1, ids[0, len(group.prompt) :, None])[:, 0]
+                worst = max(worst, (next(rows)[: len(completion)] - dense).abs().max().item())
+    finally:
+        for module in training:
+            module.training = True
+    precision = torch.finfo(next(model.parameters()).dtype).eps
+    if not worst <= 1000 * precision:
+        return f"its log-probabilities over a packed sequence differ from a plain forward's by {worst:.2g}"
+    return None
