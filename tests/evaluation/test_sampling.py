@@ -49,14 +49,20 @@ class Scripted:
         self.sampled = list(sampled)
         self.greedy = list(greedy)
         self.dies_at_call = dies_at_call
-        self.calls: list[tuple[list[list[int]], SamplingParams, int]] = []
+        self.calls: list[tuple[list[list[int]], SamplingParams, list[int]]] = []
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seeds: Sequence[int],
+        rollouts: Sequence[range] | None = None,
     ) -> list[list[Completion]]:
+        assert rollouts is None  # an evaluation draws whole groups
         if len(self.calls) == self.dies_at_call:
             raise RuntimeError("out of memory")
-        self.calls.append(([list(prompt) for prompt in prompts], params, seed))
+        self.calls.append(([list(prompt) for prompt in prompts], params, list(seeds)))
         if params.temperature == 0:
             return [[self.completion(self.greedy.pop(0))] for _ in prompts]
         return [[self.completion(text) for text in self.sampled.pop(0)] for _ in prompts]
@@ -133,13 +139,33 @@ def test_prompts_sampling_seeds_and_progress(tokenizer: PreTrainedTokenizerFast)
         (half, params) for half in halves for params in (drawn, greedy)
     ]
     assert seen == [PROBLEMS_AT_ONCE, count]
-    # Batches have streams of their own, and so do the batches of the next seed.
+    # Every problem has a seed of its own, whatever batch it is in, and so have the problems of the next seed.
     other = Scripted(tokenizer, [[WRONG] * 3] * count, greedy=[WRONG] * count)
     evaluate(
         other, tokenizer, TASK, EvalSettings(**{**vars(settings), "eval_seed": 8}), max_completion_length=6
     )
-    seeds = {seed for calls in (generator.calls, other.calls) for _, _, seed in calls}
-    assert len(seeds) == 4
+    drawn_with = [
+        seed
+        for calls in (generator.calls, other.calls)
+        for _, params, seeds in calls
+        if params == drawn
+        for seed in seeds
+    ]
+    assert len(drawn_with) == len(set(drawn_with)) == 2 * count
+    for calls in (generator.calls, other.calls):
+        assert [len(seeds) for _, _, seeds in calls] == [len(prompts) for prompts, _, _ in calls]
+
+
+def test_the_seeds_of_problems_do_not_depend_on_how_many_there_are(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    seeds = []
+    for count in (3, PROBLEMS_AT_ONCE + 2):
+        generator = Scripted(tokenizer, [[WRONG]] * count)
+        settings = EvalSettings(eval_problems=count, eval_samples=1, eval_greedy=False)
+        evaluate(generator, tokenizer, TASK, settings, max_completion_length=6)
+        seeds.append([seed for _, _, drawn_with in generator.calls for seed in drawn_with])
+    assert seeds[1][:3] == seeds[0]
 
 
 def test_without_greedy_there_is_no_accuracy(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -61,7 +61,7 @@ def test_every_stop_id_of_the_model_ends_a_completion(model: Qwen2ForCausalLM, t
     generator = Policy(model=model, tokenizer=tokenizer).generator()
     assert generator.stop_ids == (tokenizer.eos_token_id, other)
     (completions,) = generator.generate(
-        [[1, 5]], SamplingParams(max_completion_length=6, num_generations=32), seed=0
+        [[1, 5]], SamplingParams(max_completion_length=6, num_generations=32), seeds=[0]
     )
     assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == {
         tokenizer.eos_token_id,

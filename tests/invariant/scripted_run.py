@@ -1,6 +1,7 @@
-"""One process of a scripted run: rollouts come from a script, the optimizer is plain SGD, so ranks must agree.
+"""One process of a run that ranks must agree on: rollouts from a script or from the engine, plain SGD.
 
-Run with: python scripted_run.py POLICY_FOLDER OUTPUT.pt ROWS_PER_PROCESS   (under torchrun for several ranks)
+Run with: python scripted_run.py POLICY_FOLDER OUTPUT.pt ROWS_PER_PROCESS ROLLOUTS BACKEND   (under torchrun for several
+ranks). ROLLOUTS is `scripted` or `sampled`; BACKEND, of the update, `engine` or `transformers`.
 """
 
 import faulthandler
@@ -17,7 +18,7 @@ from maxrl.training import MaxRLConfig, MaxRLTrainer, TaskReward, task_dataset
 GROUP = 4
 
 
-def main(policy: str, output: str, rows: int) -> None:
+def main(policy: str, output: str, rows: int, source: str, backend: str) -> None:
     faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(policy)
@@ -69,10 +70,12 @@ def main(policy: str, output: str, rows: int) -> None:
             report_to="none",
             logging_steps=1,
             disable_tqdm=True,
+            update_backend=backend,
+            update_token_budget=40,  # several chunks, and not as many on every rank
         ),
         train_dataset=task_dataset(task, "train", 64),
         processing_class=tokenizer,
-        rollout_func=rollouts,
+        rollout_func=rollouts if source == "scripted" else None,
     )
     trainer.train()
     if trainer.is_world_process_zero():
@@ -92,4 +95,4 @@ def main(policy: str, output: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError
 from maxrl.objectives import GRPO, DrGRPO, MaxRL
 from maxrl.training import MaxRLConfig
@@ -19,7 +21,8 @@ def test_the_default_is_maxrl_with_a_constant_normaliser(tmp_path: Path) -> None
     assert made.estimator() == MaxRL()
     assert made.loss_type == "dr_grpo"
     assert made.scale_rewards is None
-    assert made.bf16 is False  # this machine has no device for it; TRL's own default would refuse to start
+    # TRL's own default would refuse to start on a CPU.
+    assert made.bf16 is (torch.cuda.is_available() or cpu_multiplies_bf16())
 
 
 @pytest.mark.parametrize(

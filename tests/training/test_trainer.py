@@ -111,7 +111,10 @@ def test_with_grpo_the_run_is_trls_to_the_bit(
         return trainer
 
     theirs = run(GRPOTrainer, GRPOConfig(**fields))
-    ours = run(MaxRLTrainer, MaxRLConfig(**fields, advantage_estimator="grpo"))
+    ours = run(
+        MaxRLTrainer,
+        MaxRLConfig(**fields, advantage_estimator="grpo", rollout_backend="transformers"),
+    )
     assert torch.equal(weights(ours), weights(theirs))
     assert list(ours._logs["advantages"]) == list(theirs._logs["advantages"])
     timing = {"step_time"}

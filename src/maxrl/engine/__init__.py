@@ -6,6 +6,7 @@ serves them. Scoring: `PromptGroup`s in, `token_logprobs` out, inside `engine_at
 
 from maxrl.engine.attention import engine_attention
 from maxrl.engine.choice import make_generator
+from maxrl.engine.hardware import choose_threads, cpu_multiplies_bf16
 from maxrl.engine.packing import PackedGroups, PromptGroup, pack, split_groups
 from maxrl.engine.protocol import Completion, Generator, SamplingParams
 from maxrl.engine.sampler import SharedPrefixGenerator
@@ -22,6 +23,8 @@ __all__ = [
     "SharedPrefixGenerator",
     "TokenScores",
     "TransformersGenerator",
+    "choose_threads",
+    "cpu_multiplies_bf16",
     "engine_attention",
     "make_generator",
     "pack",

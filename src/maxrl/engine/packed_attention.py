@@ -57,7 +57,8 @@ def dense_attention(query: Tensor, key: Tensor, value: Tensor, packed: PackedGro
     """The definition, written out."""
     share = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(share, 1), value.repeat_interleave(share, 1)
-    scores = torch.einsum("shd,thd->hst", query, key).float() * scale
+    scores = torch.einsum("shd,thd->hst", query, key)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
     scores = scores.masked_fill(~visible(packed), -torch.inf)
     return torch.einsum("hst,thd->shd", scores.softmax(-1).to(value.dtype), value)
 

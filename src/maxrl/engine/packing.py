@@ -11,6 +11,7 @@ Shape suffixes: S packed tokens, U positions whose logits are needed, M completi
 longest.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,10 @@ class PackedGroups:
         lengths = torch.tensor(self.lengths, device=values_M.device)
         longest = max(self.lengths, default=0)
         width = longest if width is None else width
+        if width < longest:
+            raise InputError(
+                f"width must be at least {longest}, the longest completion's length, but is {width}"
+            )
         filled = torch.arange(width, device=values_M.device) < lengths[:, None]
         return values_M.new_zeros(filled.shape).masked_scatter(filled, values_M)
 
@@ -162,36 +167,48 @@ def _blocks(
         )
 
 
-def split_groups(groups: Sequence[PromptGroup], token_budget: int) -> Iterator[list[PromptGroup]]:
-    """Cut groups into chunks of at most `token_budget` packed tokens, in order.
+def split_groups(
+    groups: Sequence[PromptGroup], token_budget: int, target_budget: int | None = None
+) -> Iterator[list[PromptGroup]]:
+    """Cut groups into chunks, in order.
 
-    A group is kept whole where it fits; one that does not is cut between completions, each part with the prompt again.
-    A single completion that does not fit is a chunk of its own.
+    A group is kept whole where it fits; one that does not is cut between completions into parts of about the same size,
+    each with the prompt again. A single completion that does not fit is a chunk of its own.
+
+    Args:
+        groups: prompts with their completions.
+        token_budget: most packed tokens of a chunk.
+        target_budget: most completion tokens of a chunk, each of which costs a row of logits; no bound by default.
     """
+    targets = math.inf if target_budget is None else target_budget
     chunk: list[PromptGroup] = []
-    used = 0
+    tokens = logits = 0
     for group in groups:
-        for part in _parts(group, token_budget):
-            if chunk and used + part.packed_tokens > token_budget:
+        for part in _parts(group, token_budget, targets):
+            part_tokens, part_logits = part.packed_tokens, sum(map(len, part.completions))
+            if chunk and (tokens + part_tokens > token_budget or logits + part_logits > targets):
                 yield chunk
-                chunk, used = [], 0
+                chunk, tokens, logits = [], 0, 0
             chunk.append(part)
-            used += part.packed_tokens
+            tokens += part_tokens
+            logits += part_logits
     if chunk:
         yield chunk
 
 
-def _parts(group: PromptGroup, token_budget: int) -> Iterator[PromptGroup]:
-    if group.packed_tokens <= token_budget:
-        yield group
-        return
-    part: list[Sequence[int]] = []
-    used = len(group.prompt)
-    for completion in group.completions:
-        cost = max(0, len(completion) - 1)
-        if part and used + cost > token_budget:
-            yield PromptGroup(group.prompt, part)
-            part, used = [], len(group.prompt)
-        part.append(completion)
-        used += cost
-    yield PromptGroup(group.prompt, part)
+def _parts(group: PromptGroup, token_budget: int, targets: float) -> Iterator[PromptGroup]:
+    own = group.packed_tokens - len(group.prompt)
+    room = max(1, token_budget - len(group.prompt))
+    count = max(1, math.ceil(own / room), math.ceil(sum(map(len, group.completions)) / targets))
+    while True:
+        # As many completions in each part; where they differ in length, a part may still be too large.
+        size = math.ceil(len(group.completions) / count) or 1
+        starts = range(0, max(1, len(group.completions)), size)
+        parts = [PromptGroup(group.prompt, group.completions[start : start + size]) for start in starts]
+        fits = all(
+            part.packed_tokens <= token_budget and sum(map(len, part.completions)) <= targets for part in parts
+        )
+        if fits or size == 1:
+            yield from parts
+            return
+        count += 1

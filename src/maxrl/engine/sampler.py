@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from maxrl.engine.attention import engine_attention
@@ -134,6 +135,11 @@ class SharedPrefixGenerator:
                 parameter.data = parameter.data.to(self.dtype)
         with torch.no_grad():
             torch._foreach_copy_(list(self._copy.parameters()), [p.detach() for p in self.model.parameters()])
+        for own, copied in zip(self.model.modules(), self._copy.modules(), strict=True):
+            if isinstance(own, BaseTunerLayer) and isinstance(copied, BaseTunerLayer):
+                # Which of peft's adapters are at work is no weight.
+                copied._disable_adapters, copied._active_adapter = own._disable_adapters, own._active_adapter
+                copied.merged_adapters = list(own.merged_adapters)
         yield self._copy
 
     def _batches(
@@ -233,7 +239,7 @@ class SharedPrefixGenerator:
         warnings.warn(
             f"out of memory while sampling {len(batch.rows)} rollouts at once: going on with half as many. A lower "
             "batch_tokens avoids the detour",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

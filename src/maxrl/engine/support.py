@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftType
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -15,6 +15,9 @@ from maxrl.engine.scoring import token_logprobs
 ROTARY_KINDS = ("default", "linear", "llama3", "yarn", "proportional")
 """Rotary embeddings whose angle depends on a token's position alone, not on the length of the batch."""
 
+ATTENTION_DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
+"""What architectures call the share of attention weights that training drops."""
+
 
 def unsupported_reason(model: nn.Module) -> str | None:
     """Why the engine cannot serve this model exactly; None where it can.
@@ -24,13 +27,23 @@ def unsupported_reason(model: nn.Module) -> str | None:
     """
     if isinstance(model, PeftModel):
         if model.active_peft_config.is_prompt_learning:
-            return f"peft's {model.active_peft_config.peft_type} adds virtual tokens to every prompt"
+            kind = PeftType(model.active_peft_config.peft_type).value
+            return f"peft's {kind} adds virtual tokens to every prompt"
         base: Any = model.get_base_model()
     else:
         base = model
     if not isinstance(base, PreTrainedModel):
         return f"{type(base).__name__} is not a model of transformers"
-    return _configured(base) or _tried(model)
+    reason = _configured(base)
+    if reason is not None:
+        return reason
+    try:
+        return _tried(model)
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Heads of two sizes, a forward with other arguments …
+        return f"a trial over a packed sequence failed ({type(error).__name__}: {error})"
 
 
 def _configured(base: PreTrainedModel) -> str | None:
@@ -49,8 +62,9 @@ def _configured(base: PreTrainedModel) -> str | None:
     window = getattr(config, "sliding_window", None)
     if window is not None and not hasattr(config, "layer_types"):
         return f"its attention is limited to a sliding window of {window} tokens"
-    if getattr(config, "attention_dropout", 0.0):
-        return f"it trains with attention_dropout={config.attention_dropout}"
+    for name in ATTENTION_DROPOUTS:
+        if getattr(config, name, 0.0):
+            return f"it trains with {name}={getattr(config, name)}"
     if getattr(config, "attn_logit_softcapping", None):
         return "it caps its attention scores (attn_logit_softcapping)"
     rotary: Any = getattr(config, "rope_parameters", None) or {}

@@ -9,11 +9,15 @@ import torch
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
+from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError, unknown_name
 from maxrl.objectives import GRPO, get_estimator
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 """TRL's aggregations of token losses."""
+
+ROLLOUT_BACKENDS = ("auto", "engine", "transformers", "vllm")
+UPDATE_BACKENDS = ("auto", "engine", "transformers")
 
 LEAST = {
     "learning_rate": 0.0,
@@ -27,6 +31,7 @@ LEAST = {
     "gradient_accumulation_steps": 1,
     "steps_per_generation": 1,
     "max_completion_length": 1,
+    "update_token_budget": 1,
 }
 """The least value of each number, infinity and NaN excluded."""
 
@@ -52,8 +57,21 @@ class MaxRLConfig(GRPOConfig):
             TRL's own rescaling of advantages. The estimator decides that here, so leave it unset; a value that
             says the same as the estimator (`"group"` with `grpo`, `"none"` with the others) is accepted, one
             that contradicts it is refused.
+        rollout_backend (`str`, defaults to `"auto"`):
+            What draws the rollouts. `"engine"`: the shared-prefix engine, which reads each prompt once however many
+            rollouts go on from it. `"transformers"`: `generate`, and TRL's own update with it. `"vllm"`: TRL's vLLM,
+            as `use_vllm` does. `"auto"`: vLLM where `use_vllm` is set, else the engine where it can serve the model
+            and no tools, environment or `rollout_func` is in play, else transformers, and a line that says why.
+        update_backend (`str`, defaults to `"auto"`):
+            What computes log-probabilities and gradients: `"engine"`, with each prompt forwarded once and rows of
+            zero advantage left out where that is exact, or `"transformers"`, TRL's own. `"auto"`: the engine where
+            it can, unless `rollout_backend` is `"transformers"`.
+        update_token_budget (`int`, *optional*):
+            Most tokens that the engine forwards and back-propagates at once; bounds the memory of an update
+            whatever the batch. 8,192 on a CPU and 32,768 on a GPU by default.
         bf16 (`bool`, *optional*):
-            As in TRL, which turns it on by default, except that it stays off on a machine without a device for it.
+            As in TRL, which turns it on by default, except that it stays off on a machine that does not multiply faster
+            in bfloat16.
 
     Refused when the configuration is made, with an `InputError` that names the remedy: an estimator that does not
     exist or options it does not have, `num_generations < 2` (a group of one carries no signal),
@@ -76,6 +94,24 @@ class MaxRLConfig(GRPOConfig):
         metadata={
             "help": "A rollout succeeds where its reward is greater than this; turns graded rewards into 0 and 1."
         },
+    )
+    rollout_backend: str = field(
+        default="auto",
+        metadata={
+            "help": "What draws the rollouts: engine (shared prefixes), transformers (generate, and TRL's update), vllm, "
+            "or auto: the engine where it can serve the model, else transformers."
+        },
+    )
+    update_backend: str = field(
+        default="auto",
+        metadata={
+            "help": "What computes log-probabilities and gradients: engine (each prompt once), transformers (TRL's own), "
+            "or auto: the engine where it can, unless rollout_backend is transformers."
+        },
+    )
+    update_token_budget: int | None = field(
+        default=None,
+        metadata={"help": "Most tokens the engine back-propagates at once; 8192 on a CPU, 32768 on a GPU."},
     )
     loss_type: str = field(
         default="dr_grpo",
@@ -109,8 +145,12 @@ class MaxRLConfig(GRPOConfig):
             )
         self._check_ranges()
         self._check_scale_rewards()
+        self._choose_backend()
         if self.bf16 is None and not is_torch_bf16_gpu_available():
-            self.bf16 = False  # TRL would set it to True and then refuse to run on a CPU
+            # TRL would set it to True and then refuse to run on a CPU.
+            self.bf16 = not self.fp16 and not torch.accelerator.is_available() and cpu_multiplies_bf16()
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # what transformers wants to hear before it takes bf16 there
         if self.activation_checkpointing is None:
             self.activation_checkpointing = self.gradient_checkpointing  # the name transformers moves to
         if not torch.accelerator.is_available():
@@ -135,6 +175,18 @@ class MaxRLConfig(GRPOConfig):
         if not isinstance(options, dict):
             raise InputError(f"advantage_estimator_kwargs must be a mapping, but is {options!r}")
         return get_estimator(self.advantage_estimator, **options)
+
+    def _choose_backend(self) -> None:
+        if self.rollout_backend not in ROLLOUT_BACKENDS:
+            raise unknown_name("rollout_backend", str(self.rollout_backend), ROLLOUT_BACKENDS)
+        if self.update_backend not in UPDATE_BACKENDS:
+            raise unknown_name("update_backend", str(self.update_backend), UPDATE_BACKENDS)
+        if self.use_vllm and self.rollout_backend not in ("auto", "vllm"):
+            raise InputError(
+                f"rollout_backend={self.rollout_backend!r} contradicts use_vllm=True; leave one of them out"
+            )
+        if self.rollout_backend == "vllm":
+            self.use_vllm = True
 
     def _check_ranges(self) -> None:
         """What TRL and transformers find out in the middle of the first step, or never."""

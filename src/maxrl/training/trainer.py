@@ -1,5 +1,6 @@
 """`MaxRLTrainer`: TRL's GRPOTrainer with the advantages of any maxrl estimator."""
 
+import logging
 import math
 import textwrap
 import warnings
@@ -9,17 +10,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from trl import GRPOTrainer
 
+from maxrl.engine import SamplingParams, SharedPrefixGenerator
 from maxrl.errors import InputError, RewardError
 from maxrl.models import load_tokenizer
 from maxrl.models.loading import has_own_tokenizer
 from maxrl.objectives import MaxRL
+from maxrl.training.backends import rollouts_reason, update_reason
 from maxrl.training.config import MaxRLConfig
+from maxrl.training.packed_update import PackedUpdate
 from maxrl.training.rewards import check_reward_function
+from maxrl.training.rollouts import evaluation_requests, training_requests
+
+logger = logging.getLogger(__name__)
 
 
-class MaxRLTrainer(GRPOTrainer):
+class MaxRLTrainer(PackedUpdate):
     """Maximum likelihood reinforcement learning (arXiv 2602.02710), drop-in for TRL's `GRPOTrainer`.
 
     Everything but the advantages is TRL's: data, rewards, generation, clipping, KL, LoRA, vLLM, tools, accelerate,
@@ -105,18 +111,80 @@ class MaxRLTrainer(GRPOTrainer):
         )
         # The estimator scales; TRL only centres, and what it centres is replaced.
         self.scale_rewards = "none"
+        self.engine = self._make_engine()
+        self.packed = self._choose_update()
+
+    def _make_engine(self) -> SharedPrefixGenerator | None:
+        """The sampler, where it draws the rollouts."""
+        asked = self.args.rollout_backend
+        if self.use_vllm or asked == "transformers":
+            return None
+        if not self._takes_engine("rollout_backend", asked, rollouts_reason(self), "rollouts come from transformers"):
+            return None
+        return SharedPrefixGenerator(
+            self.model, stop_ids=self.eos_token_ids, dtype=torch.bfloat16 if self.args.bf16 else None
+        )
+
+    def _choose_update(self) -> bool:
+        asked = self.args.update_backend
+        if asked == "transformers" or (asked == "auto" and self.args.rollout_backend == "transformers"):
+            return False
+        return self._takes_engine("update_backend", asked, update_reason(self), "the update is TRL's")
+
+    def _takes_engine(self, option: str, asked: str, reason: str | None, instead: str) -> bool:
+        if reason is None:
+            return True
+        if asked == "engine":
+            raise InputError(f"{option}='engine' is not possible: {reason}; use {option}='auto' or 'transformers'")
+        if self.accelerator.is_main_process:
+            logger.warning("%s, not from the shared-prefix engine: %s", instead, reason)
+        return False
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         self._gathered_rewards = super()._calculate_rewards(*args, **kwargs)
         return self._gathered_rewards
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any) -> Any:
+        if self.engine is not None:
+            return self._engine_rollouts(self.engine, prompt_ids, num_generations)
         was_training = self.model.training
         self.model.eval()
         try:
-            return super()._generate_single_turn(*args, **kwargs)
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
         finally:
             self.model.train(was_training)
+
+    def _engine_rollouts(
+        self, engine: SharedPrefixGenerator, prompt_ids: list[list[int]], num_generations: int
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Completions of this process's rows, and the log-probabilities they were drawn with."""
+        place = {
+            "num_generations": num_generations,
+            "first_row": self.accelerator.process_index * len(prompt_ids),
+            "seed": self.args.seed,
+        }
+        if self.model.training:
+            # Counted from the optimizer step, so that a resumed run draws what it would have drawn.
+            within = self._step % self.args.gradient_accumulation_steps
+            generation = self.state.global_step * self.args.gradient_accumulation_steps + within
+            requests = training_requests(prompt_ids, generation=generation, **place)
+        else:
+            requests = evaluation_requests(prompt_ids, **place)
+        params = SamplingParams(
+            max_completion_length=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p,
+        )
+        groups = engine.generate(
+            [request.prompt for request in requests],
+            params,
+            seeds=[request.seed for request in requests],
+            rollouts=[request.rollouts for request in requests],
+        )
+        drawn = [completion for group in groups for completion in group]
+        return [list(row.token_ids) for row in drawn], [list(row.logprobs) for row in drawn]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         mode = "train" if self.model.training else "eval"

@@ -1,0 +1,262 @@
+"""The update over whole groups: chunks of the packed layout, TRL's own loss on each, one gradient.
+
+Shape suffixes: B rows of a unit, the rows that are updated together; R rows of a slice of it; T tokens.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import GRPOTrainer
+
+from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
+
+CHUNK_LOGITS = 2**28
+"""Most logits of a chunk: 1 GiB in float32."""
+
+MEAN_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
+"""Losses that TRL averages over the rows it is given."""
+
+MEAN_OVER_TOKENS = ("bnpo",)
+"""Losses that TRL averages over the tokens it is given; the others divide by a number of the whole batch."""
+
+
+class PackedUpdate(GRPOTrainer):
+    """`GRPOTrainer` that computes log-probabilities and gradients with each prompt forwarded once.
+
+    TRL shuffles the rows of a generation batch and cuts them into `steps_per_generation` micro-batches, each forwarded
+    and back-propagated on its own. Here the micro-batches between two optimizer steps (and of one generation) are one
+    *unit*, updated when the last of them is due; the unit is walked in chunks of groups under a token budget, so that
+    memory is bounded by the budget and not by the batch.
+    """
+
+    packed: bool = False
+    """Whether the update goes this way, or TRL's."""
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if not self.packed or not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        every = self.args.steps_per_generation * self.num_iterations
+        if self._step % every == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = self._units(batch)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _units(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
+        """One entry per micro-step: the unit's rows at its last micro-step, nothing at the others."""
+        steps = self.args.steps_per_generation
+        length = min(steps, self.args.gradient_accumulation_steps)
+        rows = batch["completion_ids"].shape[0]
+        order = torch.arange(rows)
+        if steps > length and rows % self.num_generations == 0:
+            # Units of one generation see different policies; which group comes when is left to chance, as in TRL.
+            order = order.view(-1, self.num_generations)
+            order = order[torch.randperm(len(order))].flatten()
+        units: list[dict[str, Any]] = []
+        for part in order.chunk(steps // length):
+            units += [{}] * (length - 1)
+            units.append(_rows(batch, part.to(batch["completion_ids"].device)))
+        return units
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if not self.packed or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        total = torch.zeros((), device=self.accelerator.device)
+        if inputs:
+            with engine_attention(model):
+                total = self._walk(model, inputs, total)
+        # The gradient is there already; Trainer's own backward finds nothing to do.
+        return total.requires_grad_()
+
+    def _walk(self, model: nn.Module, unit: dict[str, Any], total: Tensor) -> Tensor:
+        """Forward and backward of a unit, slice by slice; ranks meet in the last one."""
+        slices = self._slices(unit)
+        metrics = _SliceMetrics(self._metrics["train"])
+        for number, part in enumerate(slices):
+            with self.accelerator.no_sync(model) if number < len(slices) - 1 else nullcontext():
+                loss = self._slice_loss(model, part)
+                self.accelerator.backward(loss)
+            total = total + loss.detach()
+            metrics.collect(self._tokens_of_all_ranks(part))
+        metrics.merge()
+        live = sum(len(part.rows["advantages"]) for part in slices if part.weight)
+        self._metrics["train"]["frac_rows_updated"].append(live / len(unit["advantages"]))
+        return total
+
+    def _slices(self, unit: dict[str, Any]) -> "list[_Slice]":
+        """Chunks of whole groups under the token budget, of the rows that can have a gradient.
+
+        Every rank has as many: TRL's loss reduces its metrics over the ranks. Where there are too few, or none,
+        a row of weight 0 stands in, which leaves gradients of zero, as TRL would.
+        """
+        rows = torch.arange(len(unit["advantages"]), device=unit["advantages"].device)
+        if self.beta == 0 and not self._entropy_bonus_enabled:
+            advantages = unit["advantages"]
+            live = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
+            rows = rows[live & (unit["completion_mask"] != 0).any(dim=1)]
+        slices, start = [], 0
+        if len(rows):
+            live_rows = _rows(unit, rows)
+            for chunk in self._chunks(_padded_groups(live_rows)):
+                count = sum(len(group.completions) for group in chunk)
+                part = _rows(live_rows, torch.arange(start, start + count, device=rows.device))
+                slices.append(_Slice(part, self._weight(part, unit), _tokens(part) / max(1, _tokens(unit))))
+                start += count
+        wanted = max(1, int(self.accelerator.gather(torch.tensor([len(slices)], device=rows.device)).max()))
+        stand_in = _Slice(_rows(unit, torch.zeros(1, dtype=torch.long, device=rows.device)), 0.0, 0.0)
+        return [stand_in] * (wanted - len(slices)) + slices
+
+    def _weight(self, part: dict[str, Any], unit: dict[str, Any]) -> float:
+        """What a slice's loss counts in the unit's: TRL divides by the rows or tokens that it is shown."""
+        micro_batches = min(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+        if self.loss_type in MEAN_OVER_ROWS:
+            return micro_batches * len(part["advantages"]) / len(unit["advantages"])
+        if self.loss_type in MEAN_OVER_TOKENS:
+            return micro_batches * _tokens(part) / max(1, _tokens(unit))
+        return 1.0
+
+    def _slice_loss(self, model: nn.Module, part: "_Slice") -> Tensor:
+        if not self._entropy_bonus_enabled or not part.weight:
+            return super().compute_loss(model, part.rows) * part.weight
+        # TRL averages the entropy over the tokens that it is shown, whatever it divides the policy's loss by.
+        micro_batches = min(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+        coefficient = self.entropy_coef
+        self.entropy_coef = coefficient * micro_batches * part.token_share / part.weight
+        try:
+            return super().compute_loss(model, part.rows) * part.weight
+        finally:
+            self.entropy_coef = coefficient
+
+    def _tokens_of_all_ranks(self, part: "_Slice") -> float:
+        tokens = _tokens(part.rows) if part.weight else 0
+        return float(self.accelerator.reduce(torch.tensor(float(tokens), device=self.accelerator.device)))
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **fields: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if not self.packed:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **fields
+            )
+        split = input_ids.shape[1] - logits_to_keep
+        groups = _padded_groups(
+            {
+                "prompt_ids": input_ids[:, :split],
+                "prompt_mask": attention_mask[:, :split],
+                "completion_ids": input_ids[:, split:],
+                "completion_mask": attention_mask[:, split:],
+            }
+        )
+        with engine_attention(model), self.accelerator.autocast():
+            scores = [
+                token_logprobs(
+                    model,
+                    chunk,
+                    temperature=self.temperature,
+                    entropies=compute_entropy,
+                    entropy_gradient=self._entropy_bonus_enabled,
+                    width=logits_to_keep,
+                )
+                for chunk in self._chunks(groups)
+            ]
+        logprobs = torch.cat([score.logprobs for score in scores])
+        entropies = torch.cat([score.entropies for score in scores if score.entropies is not None]) if compute_entropy else None  # fmt: skip
+        return logprobs, entropies, None
+
+    def _chunks(self, groups: Sequence[PromptGroup]) -> Iterator[list[PromptGroup]]:
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        return split_groups(groups, self.token_budget, max(1, CHUNK_LOGITS // vocabulary))
+
+    @property
+    def token_budget(self) -> int:
+        """Most packed tokens forwarded and back-propagated at once."""
+        return self.args.update_token_budget or (8192 if self.accelerator.device.type == "cpu" else 32_768)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Rows that one forward and backward covers."""
+
+    rows: dict[str, Any]
+    weight: float
+    """Of TRL's loss on these rows in the unit's loss; 0 for a stand-in."""
+    token_share: float
+    """Of the unit's tokens."""
+
+
+class _SliceMetrics:
+    """TRL appends its metrics once per loss; here they become one entry per unit."""
+
+    def __init__(self, metrics: dict[str, list[float]]) -> None:
+        self.metrics = metrics
+        self.before = {name: len(values) for name, values in metrics.items()}
+        self.seen = dict(self.before)
+        self.collected: dict[str, list[tuple[float, float]]] = defaultdict(list)
+
+    def collect(self, tokens: float) -> None:
+        """What the slice of so many tokens has appended."""
+        for name, values in self.metrics.items():
+            for value in values[self.seen.get(name, 0) :]:
+                if tokens and not math.isnan(value):
+                    self.collected[name].append((value, tokens))
+            self.seen[name] = len(values)
+
+    def merge(self) -> None:
+        """Least, largest, or mean over tokens, as the name says; nothing where no row was updated."""
+        for name, values in self.metrics.items():
+            if len(values) == self.before.get(name, 0):
+                continue
+            del values[self.before.get(name, 0) :]
+            pairs = self.collected[name]
+            if not pairs:
+                values.append(math.nan)
+            elif name.endswith("_min"):
+                values.append(min(value for value, _ in pairs))
+            elif name.endswith("_max"):
+                values.append(max(value for value, _ in pairs))
+            else:
+                values.append(sum(value * tokens for value, tokens in pairs) / sum(tokens for _, tokens in pairs))
+
+
+def _rows(batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:
+    """These rows of everything that has rows."""
+    count = len(batch["completion_ids"])
+    return {
+        name: value[rows] if isinstance(value, Tensor) and value.dim() and len(value) == count else value
+        for name, value in batch.items()
+    }
+
+
+def _tokens(batch: dict[str, Any]) -> int:
+    """Tokens that the loss counts."""
+    mask = batch["completion_mask"]
+    return int((mask * batch["tool_mask"]).sum() if "tool_mask" in batch else mask.sum())
+
+
+def _padded_groups(batch: dict[str, Any]) -> list[PromptGroup]:
+    """Neighbouring rows with the same prompt as one group, without padding."""
+    prompt_ids, prompt_mask = batch["prompt_ids"], batch["prompt_mask"]
+    same = ((prompt_ids[1:] == prompt_ids[:-1]) & (prompt_mask[1:] == prompt_mask[:-1])).all(dim=1).tolist()
+    lengths = batch["completion_mask"].sum(dim=1).tolist()
+    completions = batch["completion_ids"].tolist()
+    groups: list[tuple[list[int], list[list[int]]]] = []
+    for row, (tokens, length) in enumerate(zip(completions, lengths, strict=True)):
+        if row == 0 or not same[row - 1]:
+            groups.append((prompt_ids[row][prompt_mask[row].bool()].tolist(), []))
+        groups[-1][1].append(tokens[: int(length)])
+    return [PromptGroup(prompt, tokens) for prompt, tokens in groups]
