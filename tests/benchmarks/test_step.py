@@ -104,9 +104,9 @@ def test_prompts_are_distinct_and_as_long_as_said() -> None:
 
 
 def test_one_success_in_eight_in_every_live_group() -> None:
-    completions = [""] * MINIATURE.rollouts
-    assert rewards(JOB)(completions=completions) == 2 * [1.0, *7 * [0.0]]
-    assert rewards(replace(JOB, dead=True))(completions=completions) == [1.0, *15 * [0.0]]
+    completions = [""] * 4 * MINIATURE.num_generations
+    assert rewards(JOB)(completions=completions) == 4 * [1.0, *7 * [0.0]]
+    assert rewards(replace(JOB, dead=True))(completions=completions) == 2 * [1.0, *15 * [0.0]]
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries', which the benchmark's own processes ignore as well

@@ -54,16 +54,15 @@ def build(name: str, *, seed: int = 0, **config: Any) -> PreTrainedModel:
         torch.default_generator.manual_seed(seed)
         model = model_class(config_class(**{"vocab_size": VOCABULARY, **SHAPE, **special, **config}))
         if name.endswith("-lora"):
-            lora = LoraConfig(
-                r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
-            )  # fmt: skip
+            targets = ["q_proj", "v_proj", "down_proj"]
+            lora = LoraConfig(r=4, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM")
             model = get_peft_model(model, lora)
         with torch.no_grad():
             for parameter in model.parameters():
                 # Vectors are the norms' weights, ones, and biases, zeros.
                 noise = torch.randn_like(parameter) * 0.25
                 parameter.copy_(noise if parameter.ndim > 1 else parameter + noise)
-    return model.eval()
+    return model.eval()  # pyright: ignore[reportReturnType]
 
 
 def in_double(model: nn.Module) -> nn.Module:
@@ -74,6 +73,7 @@ def in_double(model: nn.Module) -> nn.Module:
     """
     model = model.double()
     for module in list(model.modules()):
+        child: Any
         for name, child in list(module.named_children()):
             if type(child).__name__.endswith("RMSNorm"):
                 norm = nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Decoding against the cache: the dense forward's logits, also in the form that CUDA graphs need."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,8 @@ def test_steps_give_the_logits_of_dense_forwards(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @torch.inference_mode()
 def test_the_static_form_agrees_with_the_other_in_lower_precision(dtype: torch.dtype) -> None:
-    model = build("qwen2").to(dtype)
+    model: Any = build("qwen2")
+    model.to(dtype)
     tolerance = 1e-4 if dtype == torch.float32 else 0.5
     with engine_attention(model):
         for case, drop in DROPS:

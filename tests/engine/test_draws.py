@@ -197,7 +197,8 @@ def test_filters_are_those_of_transformers(options: dict[str, Any]) -> None:
     given = params(**options)
     before = logits.clone()
     found = filtered(logits, given)
-    assert torch.equal(found, warpers(given)(torch.zeros(200, 1, dtype=torch.long), logits))
+    ids: Any = torch.zeros(200, 1, dtype=torch.long)  # which these warpers do not look at
+    assert torch.equal(found, warpers(given)(ids, logits))
     assert found.isfinite().any(-1).all()
     assert torch.equal(logits, before)
     numbers = torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

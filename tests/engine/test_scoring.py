@@ -1,6 +1,7 @@
 """Log-probabilities over the packed layout are those of plain forwards, and so are their gradients."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,9 +210,9 @@ def test_gradient_checkpointing(reentrant: bool) -> None:
 
 
 @pytest.fixture
-def one_process() -> Iterator[None]:
+def one_process(tmp_path: Path) -> Iterator[None]:
     """A process group of this process alone."""
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
@@ -249,7 +250,7 @@ def test_autocast_is_roughly_single_precision(groups: list[PromptGroup]) -> None
 
 
 def test_a_model_in_bfloat16() -> None:
-    model = build("qwen2")
+    model: Any = build("qwen2")
     with torch.no_grad():
         exact = dense_logprobs(model, RAGGED)
         model.to(torch.bfloat16)

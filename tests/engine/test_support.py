@@ -36,7 +36,8 @@ def other(name: str, **config: Any) -> PreTrainedModel:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_is_promised(name: str, dtype: torch.dtype) -> None:
-    assert unsupported_reason(build(name).to(dtype)) is None
+    model: Any = build(name)
+    assert unsupported_reason(model.to(dtype)) is None
 
 
 def test_a_rotary_embedding_that_is_scaled_by_position() -> None:

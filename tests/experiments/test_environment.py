@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
+from maxrl.errors import InputError
 from maxrl.experiments import environment
 from maxrl.experiments.environment import (
     LIBRARIES,
@@ -15,16 +17,45 @@ from maxrl.experiments.environment import (
     describe_environment,
     installed_version,
     machine_class,
+    settle_threads,
 )
 
 
 def test_versions_code_and_machine_are_named() -> None:
     facts = describe_environment()
-    assert list(facts) == ["python", *LIBRARIES, "code", "machine"]
+    assert list(facts) == ["python", *LIBRARIES, "code", "machine", "threads"]
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
     for name in LIBRARIES:
         assert facts[name] == version(name)
     assert facts["machine"] == machine_class()
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_are_as_asked_as_the_environment_says_as_recorded_or_as_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "available_cores", lambda: 4)
+    monkeypatch.setattr(environment, "choose_threads", lambda cores: cores - 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert settle_threads(2) is None
+    assert torch.get_num_threads() == 2
+    assert settle_threads(None, tmp_path) is None
+    assert torch.get_num_threads() == 2, "OMP_NUM_THREADS has been heeded by torch itself"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert "3 of 4 cores" in str(settle_threads(None, tmp_path))
+    assert torch.get_num_threads() == 3
+    (tmp_path / "environment.json").write_text('{"threads": "1"}')
+    assert "1 of 4 cores, as the run was started" in str(settle_threads(None, tmp_path))
+    assert torch.get_num_threads() == 1
+    with pytest.raises(InputError, match="cpu_threads must be at least 1, but is 0"):
+        settle_threads(0)
 
 
 def test_a_library_that_is_absent_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

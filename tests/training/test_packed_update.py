@@ -19,7 +19,9 @@ GROUP = 4
 def scripted(task: SubsetSum, tokenizer: Any) -> Any:
     """Rollouts of different lengths, the first of some groups a success, every third group without any."""
     examples = {str(example.prompt): example for example in task.examples("train", 64)}
-    dead = {str(example.prompt) for number, example in enumerate(task.examples("train", 64)) if number % 3 == 2}
+    dead = {
+        str(example.prompt) for number, example in enumerate(task.examples("train", 64)) if number % 3 == 2
+    }
 
     def rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
         prompt_ids, completion_ids = [], []
@@ -72,7 +74,9 @@ def weights_after(tmp_path: Path, policy_folder: Path, tokenizer: Any, task: Sub
             train_dataset=task_dataset(task, "train", 64),
             processing_class=tokenizer,
             rollout_func=scripted(task, tokenizer),
-            peft_config=LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False) if peft else None,
+            peft_config=LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+            if peft
+            else None,
         )
         trainer.train()
         return torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), trainer

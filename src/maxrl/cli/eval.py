@@ -9,6 +9,7 @@ from rich.table import Table
 from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
+from maxrl.experiments.environment import settle_threads
 from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import (
@@ -46,6 +47,8 @@ def run(argv: Sequence[str]) -> int:
         return 0
     folder = Path(recipe.training.output_dir)
     console = make_console(quiet=bool(flags & {"-q", "--quiet"}))
+    if chosen := settle_threads(recipe.run.cpu_threads):
+        console.print(chosen)
     policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
     result = evaluate_policy(recipe, policy, folder, console)
     Console().print(curve_table(result, recipe.model_name))

@@ -4,8 +4,10 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from maxrl.cli.common import make_console, take_flags
+from maxrl.experiments.environment import settle_threads
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import help_text, parse_recipe, resolved_fields, to_yaml
 from maxrl.experiments.runs import train_run
@@ -32,7 +34,11 @@ def run(argv: Sequence[str]) -> int:
     if flags & {"--dry-run", "--dry_run"}:
         print(to_yaml(resolved_fields(recipe)), end="")
         return 0
-    record = train_run(recipe, console=make_console(quiet=bool(flags & {"-q", "--quiet"})))
+    console = make_console(quiet=bool(flags & {"-q", "--quiet"}))
+    resumed = Path(recipe.training.output_dir) if recipe.training.resume_from_checkpoint else None
+    if chosen := settle_threads(recipe.run.cpu_threads, resumed):
+        console.print(chosen)
+    record = train_run(recipe, console=console)
     if recipe.training.process_index == 0:
         if record.evaluation is not None:
             curve = "  ".join(f"pass@{entry.k} {entry.estimate:.3f}" for entry in record.evaluation.pass_at_k)

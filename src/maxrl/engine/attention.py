@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from maxrl.engine.packing import PackedGroups
 from maxrl.engine.packed_attention import packed_attention
+from maxrl.engine.packing import PackedGroups
 from maxrl.errors import InputError
 
 IMPLEMENTATION = "maxrl_shared_prefix"
@@ -55,7 +55,9 @@ def shared_prefix_attention(
         (1, S, H, D), and no attention weights.
     """
     if shared_prefix is None:
-        raise InputError("shared-prefix attention was called without its layout; use maxrl.engine, not the model")
+        raise InputError(
+            "shared-prefix attention was called without its layout; use maxrl.engine, not the model"
+        )
     if dropout:
         raise InputError(
             f"attention_dropout={dropout} is not supported by the shared-prefix engine; set it to 0, or "

@@ -65,7 +65,9 @@ class SharedCache:
         self.own: dict[int, tuple[Tensor, Tensor]] = {}
         for layer, tensors in layers.items():
             keys, values = (
-                pad_sequence(tensor.split(list(prompt_lengths)), batch_first=True).permute(0, 2, 1, 3).contiguous()
+                pad_sequence(tensor.split(list(prompt_lengths)), batch_first=True)
+                .permute(0, 2, 1, 3)
+                .contiguous()
                 for tensor in tensors
             )
             # Keys lie as the product with queries reads them.
@@ -91,7 +93,9 @@ class SharedCache:
         own = query @ own_keys.transpose(-1, -2)
         if self.static:
             own = own.masked_fill(self.slots > self.step, -torch.inf)
-        return self._merged(self._prompt_part(layer, query), _weighted(own, own_values)).reshape(rows, heads, size)
+        return self._merged(self._prompt_part(layer, query), _weighted(own, own_values)).reshape(
+            rows, heads, size
+        )
 
     def advance(self) -> None:
         """The step is done: the next one writes behind it."""
@@ -102,7 +106,9 @@ class SharedCache:
         """Only the rollouts `kept` (ascending indices) stay, and only the prompts they need."""
         groups, self.group_of = self.group_of[kept].unique_consecutive(return_inverse=True)
         if len(groups) < len(next(iter(self.prompts.values()))[0]):
-            self.prompts = {layer: (keys[groups], values[groups]) for layer, (keys, values) in self.prompts.items()}
+            self.prompts = {
+                layer: (keys[groups], values[groups]) for layer, (keys, values) in self.prompts.items()
+            }
             if self.behind_prompt is not None:
                 self.behind_prompt = self.behind_prompt[groups]
         for layer, tensors in self.own.items():

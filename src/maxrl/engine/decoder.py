@@ -37,9 +37,7 @@ class Decoder:
         self.model = model
         self.cache = cache
         self.positions = positions
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._tokens: Tensor | None = None
-        self._logits: Tensor | None = None
+        self._graph: tuple[torch.cuda.CUDAGraph, Tensor, Tensor] | None = None  # and its input and output
         # Finished rollouts go on costing until they are dropped. Dropping copies the cache, and with a graph
         # costs a new recording.
         self.worth_compacting = 0.5 if cache.static else 0.875
@@ -62,21 +60,24 @@ class Decoder:
 
     def _replayed(self, tokens: Tensor) -> Tensor:
         if self._graph is None:
-            self._record(tokens)
-        assert self._graph is not None and self._tokens is not None and self._logits is not None
-        self._tokens.copy_(tokens)
-        self._graph.replay()
-        return self._logits
+            self._graph = self._record(tokens)
+        graph, tokens_in, logits = self._graph
+        tokens_in.copy_(tokens)
+        graph.replay()
+        return logits
 
-    def _record(self, tokens: Tensor) -> None:
+    def _record(self, tokens: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
         """Record `_forward`. Running it more than once is harmless: it writes the same keys to the same place."""
-        self._tokens = tokens.clone()
+        tokens_in = tokens.clone()
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries set themselves up in the first runs, which cannot be recorded
+        with torch.cuda.stream(
+            aside
+        ):  # libraries set themselves up in the first runs, which cannot be recorded
             for _ in range(2):
-                self._forward(self._tokens)
+                self._forward(tokens_in)
         torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._logits = self._forward(self._tokens)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self._forward(tokens_in)
+        return graph, tokens_in, logits

@@ -25,7 +25,9 @@ def choose_threads(most: int | None = None) -> int:
     Args:
         most: threads to compare with one; by default the cores this process may use.
     """
-    cores = most or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = most or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if cores == 1:
         return 1
     before = torch.get_num_threads()

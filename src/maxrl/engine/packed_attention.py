@@ -23,7 +23,13 @@ SMALL_TRIANGLE = 128
 
 
 def packed_attention(
-    query: Tensor, key: Tensor, value: Tensor, packed: PackedGroups, scale: float, *, kernel: str | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed: PackedGroups,
+    scale: float,
+    *,
+    kernel: str | None = None,
 ) -> Tensor:
     """softmax(scale · q kᵀ) v over what each token of the packed sequence may see.
 
@@ -78,7 +84,9 @@ def _flex(compiled: bool) -> tuple[Any, Any]:
 
     if not compiled:
         return flex.flex_attention, flex.create_block_mask
-    return torch.compile(flex.flex_attention, dynamic=True), torch.compile(flex.create_block_mask, dynamic=True)
+    return torch.compile(flex.flex_attention, dynamic=True), torch.compile(
+        flex.create_block_mask, dynamic=True
+    )
 
 
 @lru_cache(maxsize=2)  # every layer of a forward pass, and of its backward, asks for the same one
@@ -118,7 +126,9 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         query, key, value, out, *kept = ctx.saved_tensors
-        grads = tuple(torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (query, key, value))
+        grads = tuple(
+            torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (query, key, value)
+        )
         inputs = (query, key, value, out, grad)
         with torch.autocast(query.device.type, enabled=False):
             for number, block in enumerate(ctx.packed.blocks):
@@ -225,15 +235,40 @@ def _prompt_part(q: Tensor, key: Tensor, value: Tensor, block: Block, scale: flo
 
 def _own_part(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Completions on themselves, causally."""
-    g, kv_heads, n, share, length, _ = q.shape
-    if length > SMALL_TRIANGLE:
-        k, v = (tensor[:, :, :, None].expand_as(q).flatten(1, 3).transpose(0, 1) for tensor in (k, v))
-        out, lse = _flash(q.flatten(1, 3).transpose(0, 1), k, v, 0.0, True, scale=scale)
-        return out.transpose(0, 1).view_as(q), lse.transpose(0, 1).view(q.shape[:-1])
+    if q.shape[-2] > SMALL_TRIANGLE:
+        keys, values = (_for_each_query(tensor, q) for tensor in (k, v))
+        out, lse = _flash(q.flatten(1, 3), keys, values, 0.0, True, scale=scale)
+        return out.view_as(q), lse.view(q.shape[:-1])
     scores = _own_scores(q, k, scale)
     lse = scores.logsumexp(-1)
     weights = scores.sub_(lse[..., None]).exp_().to(v.dtype).flatten(3, 4)
     return (weights @ v).view_as(q), lse
+
+
+def _own_part_backward(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    if q.shape[-2] > SMALL_TRIANGLE:
+        keys, values = (_for_each_query(tensor, q) for tensor in (k, v))
+        flat = (tensor.flatten(1, 3) for tensor in (do, q))
+        grads = _flash_backward(
+            *flat, keys, values, o.flatten(1, 3), lse.flatten(1, 3), 0.0, True, scale=scale
+        )
+        dq, dk, dv = (grad.view_as(q) for grad in grads)
+        return dq, dk.sum(3), dv.sum(3)
+    weights = _own_scores(q, k, scale).sub_(lse[..., None]).exp_()
+    delta = (do * o).sum(-1, dtype=weights.dtype)
+    dv = weights.to(v.dtype).flatten(3, 4).transpose(-1, -2) @ do.flatten(3, 4)
+    dweights = (do.flatten(3, 4) @ v.transpose(-1, -2)).view_as(weights)
+    dscores = (
+        weights.mul_(dweights.to(weights.dtype).sub_(delta[..., None])).mul_(scale).to(q.dtype).flatten(3, 4)
+    )
+    return (dscores @ k).view_as(q), dscores.transpose(-1, -2) @ q.flatten(3, 4), dv
+
+
+def _for_each_query(keys: Tensor, q: Tensor) -> Tensor:
+    """(g, K, n, T, D) keys or values, repeated for the r queries that share them: (g, K n r, T, D)."""
+    return keys[:, :, :, None].expand_as(q).flatten(1, 3)
 
 
 def _own_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
@@ -243,26 +278,3 @@ def _own_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
     above = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
     return scores.masked_fill_(above, -torch.inf)
-
-
-def _own_part_backward(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    length = q.shape[-2]
-    if length > SMALL_TRIANGLE:
-        share = q.shape[3]
-        kk, vv = (tensor[:, :, :, None].expand_as(q).flatten(1, 3).transpose(0, 1) for tensor in (k, v))
-        args = (tensor.flatten(1, 3).transpose(0, 1) for tensor in (do, q))
-        flat_do, flat_q = args
-        dq, dk, dv = _flash_backward(
-            flat_do, flat_q, kk, vv, o.flatten(1, 3).transpose(0, 1), lse.flatten(1, 3).transpose(0, 1), 0.0, True,
-            scale=scale,
-        )  # fmt: skip
-        dq, dk, dv = (tensor.transpose(0, 1).view_as(q) for tensor in (dq, dk, dv))
-        return dq, dk.sum(3), dv.sum(3)
-    weights = _own_scores(q, k, scale).sub_(lse[..., None]).exp_()
-    delta = (do * o).sum(-1, dtype=weights.dtype)
-    dv = weights.to(v.dtype).flatten(3, 4).transpose(-1, -2) @ do.flatten(3, 4)
-    dweights = (do.flatten(3, 4) @ v.transpose(-1, -2)).view_as(weights)
-    dscores = weights.mul_(dweights.to(weights.dtype).sub_(delta[..., None])).mul_(scale).to(q.dtype).flatten(3, 4)
-    return (dscores @ k).view_as(q), dscores.transpose(-1, -2) @ q.flatten(3, 4), dv

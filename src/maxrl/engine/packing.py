@@ -145,9 +145,7 @@ def pack(groups: Sequence[PromptGroup], device: torch.device | str = "cpu") -> P
     )
 
 
-def _blocks(
-    spans: Sequence[tuple[int, int, list[tuple[int, int]]]], device: torch.device
-) -> Iterator[Block]:
+def _blocks(spans: Sequence[tuple[int, int, list[tuple[int, int]]]], device: torch.device) -> Iterator[Block]:
     """One block for all groups with as many prompt tokens and as many completions."""
     shapes: dict[tuple[int, int], list[tuple[int, int, list[tuple[int, int]]]]] = {}
     for span in spans:
@@ -206,7 +204,8 @@ def _parts(group: PromptGroup, token_budget: int, targets: float) -> Iterator[Pr
         starts = range(0, max(1, len(group.completions)), size)
         parts = [PromptGroup(group.prompt, group.completions[start : start + size]) for start in starts]
         fits = all(
-            part.packed_tokens <= token_budget and sum(map(len, part.completions)) <= targets for part in parts
+            part.packed_tokens <= token_budget and sum(map(len, part.completions)) <= targets
+            for part in parts
         )
         if fits or size == 1:
             yield from parts

@@ -101,5 +101,7 @@ def check_request(
     numbers = [range(params.num_generations)] * len(prompts) if rollouts is None else rollouts
     for name, given in (("seeds", seeds), ("rollouts", numbers)):
         if len(given) != len(prompts):
-            raise InputError(f"{name} must have one entry for each of the {len(prompts)} prompts, but has {len(given)}")
+            raise InputError(
+                f"{name} must have one entry for each of the {len(prompts)} prompts, but has {len(given)}"
+            )
     return numbers

@@ -98,7 +98,9 @@ class SharedPrefixGenerator:
         """See `Generator.generate`."""
         numbers = check_request(prompts, params, seeds, rollouts)
         groups = [group for group, range_ in enumerate(numbers) for _ in range_]
-        keys = rollout_keys([seeds[group] for group in groups], [r for range_ in numbers for r in range_]).tolist()
+        keys = rollout_keys(
+            [seeds[group] for group in groups], [r for range_ in numbers for r in range_]
+        ).tolist()
         drawn: list[Completion | None] = [None] * len(groups)
         with self._weights() as model, engine_attention(model), torch.inference_mode():
             waiting = list(self._batches(prompts, groups, keys, params))
@@ -225,7 +227,10 @@ class SharedPrefixGenerator:
         lengths = [len(prompt) for prompt in batch.prompts]
         group_of = torch.tensor(batch.group_of, device=device)
         cache = SharedCache(
-            {layer: (torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for layer, parts in layers.items()},
+            {
+                layer: (torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts]))
+                for layer, parts in layers.items()
+            },
             lengths,
             group_of,
             capacity,
@@ -266,7 +271,9 @@ class _Drawn:
                 logprobs=tuple(logprobs[:length]),
                 finish_reason="stop" if stopped else "length",
             )
-            for tokens, logprobs, length, stopped in zip(*(column.tolist() for column in columns), strict=True)
+            for tokens, logprobs, length, stopped in zip(
+                *(column.tolist() for column in columns), strict=True
+            )
         ]
 
 

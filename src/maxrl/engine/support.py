@@ -54,7 +54,9 @@ def _configured(base: PreTrainedModel) -> str | None:
         return f"{type(base).__name__} is multimodal"
     if not base._supports_attention_backend:
         return f"{type(base).__name__} does not take its attention from transformers' AttentionInterface"
-    if "logits_to_keep" not in inspect.signature(base.forward).parameters and not hasattr(base.forward, "__wrapped__"):
+    if "logits_to_keep" not in inspect.signature(base.forward).parameters and not hasattr(
+        base.forward, "__wrapped__"
+    ):
         return f"the forward of {type(base).__name__} has no logits_to_keep"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention"}
     if kinds:
@@ -83,6 +85,10 @@ def _tried(model: nn.Module) -> str | None:
     device = next(model.parameters()).device
     training = [module for module in model.modules() if module.training]
     model.eval()
+    # accelerate leaves its mixed precision on a model it has prepared, whose rounding would hide what is looked for here.
+    wrapped = {module: module.forward for module in model.modules() if "_original_forward" in vars(module)}
+    for module in wrapped:
+        module.forward = module._original_forward  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with engine_attention(model):
             packed = token_logprobs(model, groups).logprobs
@@ -92,9 +98,13 @@ def _tried(model: nn.Module) -> str | None:
             for completion in group.completions:
                 ids = torch.tensor([[*group.prompt, *completion]], device=device)
                 logprobs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-                dense = logprobs[len(group.prompt) - 1 : -1].gather(1, ids[0, len(group.prompt) :, None])[:, 0]
+                dense = logprobs[len(group.prompt) - 1 : -1].gather(1, ids[0, len(group.prompt) :, None])[
+                    :, 0
+                ]
                 worst = max(worst, (next(rows)[: len(completion)] - dense).abs().max().item())
     finally:
+        for module, forward in wrapped.items():
+            module.forward = forward
         for module in training:
             module.training = True
     precision = torch.finfo(next(model.parameters()).dtype).eps

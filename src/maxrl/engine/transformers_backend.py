@@ -60,7 +60,11 @@ class TransformersGenerator:
         # One row per completion: a group too large for one call is drawn in several.
         rows = [prompt for prompt, range_ in zip(prompts, numbers, strict=True) for _ in range_]
         drawn: list[Completion] = []
-        with _sampling_mode(self.model), _seeded(self.model.device, _one_seed(seeds, numbers)), torch.no_grad():
+        with (
+            _sampling_mode(self.model),
+            _seeded(self.model.device, _one_seed(seeds, numbers)),
+            torch.no_grad(),
+        ):
             for batch in self._batches(rows, params):
                 drawn.extend(self._generate_batch(batch, params))
         done = iter(drawn)

@@ -1,5 +1,6 @@
 """Where and with what a run was made: versions, code, machine."""
 
+import json
 import os
 import platform
 import subprocess
@@ -7,6 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from maxrl.engine import choose_threads
+from maxrl.errors import InputError
 
 LIBRARIES = ("maxrl", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -17,7 +21,41 @@ def describe_environment() -> dict[str, str]:
     facts.update({name: installed_version(name) or "not installed" for name in LIBRARIES})
     facts["code"] = code_version()
     facts["machine"] = machine_class()
+    facts["threads"] = str(torch.get_num_threads())
     return facts
+
+
+def settle_threads(asked: int | None, folder: Path | None = None) -> str | None:
+    """Set the threads of this process, and say what was chosen.
+
+    What was asked for wins, then `OMP_NUM_THREADS`, then what the run in `folder` was started with, since a sum over two
+    threads is rounded otherwise than over one and a resumed run would leave its path. Else one or all, as measured.
+
+    Args:
+        asked: number of threads; None leaves the choice to the rest.
+        folder: of a run to be resumed.
+
+    Raises:
+        InputError: fewer than one.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise InputError(f"cpu_threads must be at least 1, but is {asked}")
+        torch.set_num_threads(asked)
+        return None
+    if "OMP_NUM_THREADS" in os.environ or available_cores() == 1 or torch.accelerator.is_available():
+        return None
+    record = folder / "environment.json" if folder else None
+    if record is not None and record.is_file():
+        recorded = json.loads(record.read_text()).get("threads")
+        if recorded is not None:
+            torch.set_num_threads(int(recorded))
+            return f"computing on {recorded} of {available_cores()} cores, as the run was started"
+    threads = choose_threads(available_cores())
+    torch.set_num_threads(threads)
+    return (
+        f"computing on {threads} of {available_cores()} cores, the faster as measured; --cpu_threads decides"
+    )
 
 
 def installed_version(name: str) -> str | None:

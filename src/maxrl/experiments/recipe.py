@@ -50,6 +50,10 @@ class RunArguments(GRPOScriptArguments):
     eval_before_training: bool = field(
         default=True, metadata={"help": "Also evaluate the model before it is trained."}
     )
+    cpu_threads: int | None = field(
+        default=None,
+        metadata={"help": "Threads on a CPU; by default one or all, as measured (OMP_NUM_THREADS, if set)."},
+    )
 
     def __post_init__(self) -> None:
         if self.num_train_problems is not None and self.num_train_problems < 1:

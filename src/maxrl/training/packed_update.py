@@ -151,7 +151,14 @@ class PackedUpdate(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if not self.packed:
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **fields
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **fields,
             )
         split = input_ids.shape[1] - logits_to_keep
         groups = _padded_groups(
@@ -175,8 +182,8 @@ class PackedUpdate(GRPOTrainer):
                 for chunk in self._chunks(groups)
             ]
         logprobs = torch.cat([score.logprobs for score in scores])
-        entropies = torch.cat([score.entropies for score in scores if score.entropies is not None]) if compute_entropy else None  # fmt: skip
-        return logprobs, entropies, None
+        entropies = [score.entropies for score in scores if score.entropies is not None]
+        return logprobs, torch.cat(entropies) if entropies else None, None
 
     def _chunks(self, groups: Sequence[PromptGroup]) -> Iterator[list[PromptGroup]]:
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
@@ -230,7 +237,9 @@ class _SliceMetrics:
             elif name.endswith("_max"):
                 values.append(max(value for value, _ in pairs))
             else:
-                values.append(sum(value * tokens for value, tokens in pairs) / sum(tokens for _, tokens in pairs))
+                values.append(
+                    sum(value * tokens for value, tokens in pairs) / sum(tokens for _, tokens in pairs)
+                )
 
 
 def _rows(batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:

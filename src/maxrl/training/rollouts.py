@@ -37,7 +37,9 @@ def training_requests(
         if last is not None and rollout > 0 and last.prompt == prompt:
             requests[-1] = Request(prompt, last.seed, range(last.rollouts.start, rollout + 1))
         else:
-            requests.append(Request(prompt, _seed("train", seed, generation, group), range(rollout, rollout + 1)))
+            requests.append(
+                Request(prompt, _seed("train", seed, generation, group), range(rollout, rollout + 1))
+            )
     return requests
 
 

@@ -119,7 +119,9 @@ class MaxRLTrainer(PackedUpdate):
         asked = self.args.rollout_backend
         if self.use_vllm or asked == "transformers":
             return None
-        if not self._takes_engine("rollout_backend", asked, rollouts_reason(self), "rollouts come from transformers"):
+        if not self._takes_engine(
+            "rollout_backend", asked, rollouts_reason(self), "rollouts come from transformers"
+        ):
             return None
         return SharedPrefixGenerator(
             self.model, stop_ids=self.eos_token_ids, dtype=torch.bfloat16 if self.args.bf16 else None
@@ -135,7 +137,9 @@ class MaxRLTrainer(PackedUpdate):
         if reason is None:
             return True
         if asked == "engine":
-            raise InputError(f"{option}='engine' is not possible: {reason}; use {option}='auto' or 'transformers'")
+            raise InputError(
+                f"{option}='engine' is not possible: {reason}; use {option}='auto' or 'transformers'"
+            )
         if self.accelerator.is_main_process:
             logger.warning("%s, not from the shared-prefix engine: %s", instead, reason)
         return False
@@ -144,13 +148,23 @@ class MaxRLTrainer(PackedUpdate):
         self._gathered_rewards = super()._calculate_rewards(*args, **kwargs)
         return self._gathered_rewards
 
-    def _generate_single_turn(self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any) -> Any:
+    def _generate_single_turn(
+        self,
+        prompt_ids: Any,
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         if self.engine is not None:
             return self._engine_rollouts(self.engine, prompt_ids, num_generations)
         was_training = self.model.training
         self.model.eval()
         try:
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+            )
         finally:
             self.model.train(was_training)
 
