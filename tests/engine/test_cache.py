@@ -87,6 +87,14 @@ def test_the_static_form_agrees_with_the_other_in_lower_precision(dtype: torch.d
                 torch.testing.assert_close(as_filled, static, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize(("prompt_score", "own_score"), [(0.0, 300.0), (300.0, 0.0), (-300.0, -400.0)])
+def test_scores_far_apart_do_not_overflow(prompt_score: float, own_score: float) -> None:
+    one = torch.ones(1, 1, 1)
+    cache = SharedCache({0: (one * prompt_score, one)}, [1], torch.zeros(1, dtype=torch.long), 1)
+    out = cache.attend(0, one, one * own_score, one * 2, 1.0)
+    assert out.item() == (1.0 if prompt_score > own_score else 2.0)
+
+
 @torch.inference_mode()
 def test_a_static_step_can_be_repeated() -> None:
     # CUDA graphs are recorded after two trial runs of the same step.

@@ -146,13 +146,24 @@ def test_all_mass_on_one_token() -> None:
 
 
 def test_a_rare_token_is_drawn_as_often_as_it_should() -> None:
-    # 10^-6 for the last of 50 000 tokens: a sum in single precision would lose it, or double it.
-    vocabulary, rare = 50_000, 1e-6
+    # 10^-8 for the last of 50 000 tokens: a sum in single precision would lose it.
+    vocabulary, rare = 50_000, 1e-8
     probabilities = torch.full((vocabulary,), (1 - rare) / (vocabulary - 1), dtype=torch.float64)
     probabilities[-1] = rare
     numbers = torch.tensor([1 - 1.05 * rare, 1 - 0.95 * rare], dtype=torch.float64)
     chosen, _ = choose(probabilities.log().float().expand(2, -1), params(), numbers)
     assert (chosen == vocabulary - 1).tolist() == [False, True]
+
+
+def test_low_precision_ends_with_the_logits() -> None:
+    logits = torch.randn(50, 1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    numbers = torch.rand(50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for given in (params(), params(top_p=0.9), params(temperature=0)):
+        for low, exact in zip(
+            choose(logits, given, numbers), choose(logits.float(), given, numbers), strict=True
+        ):
+            assert low.dtype == exact.dtype
+            assert torch.equal(low, exact)
 
 
 def test_the_likeliest_at_temperature_zero() -> None:
@@ -188,6 +199,13 @@ def warpers(given: SamplingParams) -> LogitsProcessorList:
     if given.min_p is not None:
         chain.append(MinPLogitsWarper(given.min_p))
     return chain
+
+
+def test_a_nucleus_of_exactly_top_p() -> None:
+    logits: Any = torch.zeros(1, 4)
+    kept = filtered(logits, params(top_p=0.5))
+    assert int(kept.isfinite().sum()) == 2
+    assert torch.equal(kept, TopPLogitsWarper(0.5)(logits, logits))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

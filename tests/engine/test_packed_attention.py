@@ -152,6 +152,14 @@ def test_shapes_and_the_default_scale() -> None:
     assert not torch.equal(out, call(scaling=0.5)[0])
 
 
+def test_one_precision_for_all() -> None:
+    # Qwen3's norms hand over fp32 queries beside bf16 values; autocast asks for its own.
+    query, key, value, _ = (tensor.transpose(0, 1)[None] for tensor in inputs(RAGGED, 4, 2, torch.float32))
+    assert call(value=value.bfloat16())[0].dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert call(query=query, key=key, value=value)[0].dtype == torch.bfloat16
+
+
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(InputError, match=r"without its layout; use maxrl\.engine, not the model"):
         call(shared_prefix=None)

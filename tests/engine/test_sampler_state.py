@@ -155,8 +155,11 @@ def test_a_copy_in_bfloat16(name: str) -> None:
 def test_the_copy_follows_the_weights(name: str) -> None:
     # In fp64, so that the copy's log-probabilities are the model's own.
     model = build(name)
+    asked: list[nn.Module] = []
+    model.register_forward_pre_hook(lambda module, _: asked.append(module))  # the copy takes it along
     sampling = generator(model, dtype=torch.float64)
     before = draw(sampling)
+    first, *_ = asked
     assert worst_error(model, before) < 1e-5
     with torch.no_grad():
         for parameter in model.parameters():
@@ -164,7 +167,10 @@ def test_the_copy_follows_the_weights(name: str) -> None:
     assert worst_error(model, before) > 1e-2
     after = draw(sampling)
     assert worst_error(model, after) < 1e-4  # larger weights, more rounding in the model's own forward
+    asked.clear()
     assert draw(sampling) == after
+    assert all(module is first for module in asked)  # one copy, however often it is asked
+    assert asked
 
 
 def test_a_copy_follows_its_adapter() -> None:

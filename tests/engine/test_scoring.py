@@ -86,6 +86,17 @@ def test_flex_attention_gives_the_same(name: str) -> None:
         assert_rows(token_logprobs(model, RAGGED, kernel="flex").logprobs, dense, 1e-5)
 
 
+@torch.no_grad()
+def test_the_kernel_asked_for_is_taken() -> None:
+    # Two ways to the same numbers do not round alike.
+    model = build("qwen2")
+    with engine_attention(model):
+        dense, blocks = (
+            token_logprobs(model, RAGGED, kernel=kernel).logprobs for kernel in ("dense", "blocks")
+        )
+    assert not torch.equal(dense, blocks)
+
+
 @pytest.mark.parametrize("temperature", [0.6, 1.7])
 def test_temperature_divides_the_logits(temperature: float) -> None:
     model = build("qwen2")

@@ -33,6 +33,13 @@ class PackedUpdate(GRPOTrainer):
     and back-propagated on its own. Here the micro-batches between two optimizer steps (and of one generation) are one
     *unit*, updated when the last of them is due; the unit is walked in chunks of groups under a token budget, so that
     memory is bounded by the budget and not by the batch.
+
+    Overrides, and why:
+
+    - `_prepare_inputs`: the split, so that groups stay whole.
+    - `compute_loss`: what `training_step` calls for the loss of a micro-batch. Here it walks the unit and
+      back-propagates chunk by chunk, because a loss can only be returned in one piece.
+    - `_get_per_token_logps_and_entropies`: packed, for the loss, for old and for reference log-probabilities.
     """
 
     packed: bool = False
@@ -49,8 +56,7 @@ class PackedUpdate(GRPOTrainer):
 
     def _units(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
         """One entry per micro-step: the unit's rows at its last micro-step, nothing at the others."""
-        steps = self.args.steps_per_generation
-        length = min(steps, self.args.gradient_accumulation_steps)
+        steps, length = self.args.steps_per_generation, self._micro_batches
         rows = batch["completion_ids"].shape[0]
         order = torch.arange(rows)
         if steps > length and rows % self.num_generations == 0:
@@ -76,7 +82,7 @@ class PackedUpdate(GRPOTrainer):
         return total.requires_grad_()
 
     def _walk(self, model: nn.Module, unit: dict[str, Any], total: Tensor) -> Tensor:
-        """Forward and backward of a unit, slice by slice; ranks meet in the last one."""
+        """Forward and backward of a unit, slice by slice; ranks meet in their last one."""
         slices = self._slices(unit)
         metrics = _SliceMetrics(self._metrics["train"])
         for number, part in enumerate(slices):
@@ -84,8 +90,8 @@ class PackedUpdate(GRPOTrainer):
                 loss = self._slice_loss(model, part)
                 self.accelerator.backward(loss)
             total = total + loss.detach()
-            metrics.collect(self._tokens_of_all_ranks(part))
-        metrics.merge()
+            metrics.collect(_tokens(part.rows) if part.weight else 0)
+        metrics.merge(self.accelerator)
         live = sum(len(part.rows["advantages"]) for part in slices if part.weight)
         self._metrics["train"]["frac_rows_updated"].append(live / len(unit["advantages"]))
         return total
@@ -93,8 +99,8 @@ class PackedUpdate(GRPOTrainer):
     def _slices(self, unit: dict[str, Any]) -> "list[_Slice]":
         """Chunks of whole groups under the token budget, of the rows that can have a gradient.
 
-        Every rank has as many: TRL's loss reduces its metrics over the ranks. Where there are too few, or none,
-        a row of weight 0 stands in, which leaves gradients of zero, as TRL would.
+        Where there is none, a row of weight 0 stands in: it leaves gradients of zero, as TRL would, and lets the other
+        ranks have this one's.
         """
         rows = torch.arange(len(unit["advantages"]), device=unit["advantages"].device)
         if self.beta == 0 and not self._entropy_bonus_enabled:
@@ -109,34 +115,33 @@ class PackedUpdate(GRPOTrainer):
                 part = _rows(live_rows, torch.arange(start, start + count, device=rows.device))
                 slices.append(_Slice(part, self._weight(part, unit), _tokens(part) / max(1, _tokens(unit))))
                 start += count
-        wanted = max(1, int(self.accelerator.gather(torch.tensor([len(slices)], device=rows.device)).max()))
-        stand_in = _Slice(_rows(unit, torch.zeros(1, dtype=torch.long, device=rows.device)), 0.0, 0.0)
-        return [stand_in] * (wanted - len(slices)) + slices
+        any_row = torch.zeros(1, dtype=torch.long, device=rows.device)
+        return slices or [_Slice(_rows(unit, any_row), 0.0, 0.0)]
 
     def _weight(self, part: dict[str, Any], unit: dict[str, Any]) -> float:
         """What a slice's loss counts in the unit's: TRL divides by the rows or tokens that it is shown."""
-        micro_batches = min(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
         if self.loss_type in MEAN_OVER_ROWS:
-            return micro_batches * len(part["advantages"]) / len(unit["advantages"])
+            return self._micro_batches * len(part["advantages"]) / len(unit["advantages"])
         if self.loss_type in MEAN_OVER_TOKENS:
-            return micro_batches * _tokens(part) / max(1, _tokens(unit))
+            return self._micro_batches * _tokens(part) / max(1, _tokens(unit))
         return 1.0
 
     def _slice_loss(self, model: nn.Module, part: "_Slice") -> Tensor:
-        if not self._entropy_bonus_enabled or not part.weight:
-            return super().compute_loss(model, part.rows) * part.weight
-        # TRL averages the entropy over the tokens that it is shown, whatever it divides the policy's loss by.
-        micro_batches = min(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
-        coefficient = self.entropy_coef
-        self.entropy_coef = coefficient * micro_batches * part.token_share / part.weight
+        accelerator, coefficient = self.accelerator, self.entropy_coef
+        # TRL's loss meets the other ranks for its metrics, but they have other slices; see `_SliceMetrics.merge`.
+        self.accelerator = _Alone(accelerator)
+        if self._entropy_bonus_enabled and part.weight:
+            # TRL averages the entropy over the tokens that it is shown, whatever it divides the policy's loss by.
+            self.entropy_coef = coefficient * self._micro_batches * part.token_share / part.weight
         try:
             return super().compute_loss(model, part.rows) * part.weight
         finally:
-            self.entropy_coef = coefficient
+            self.accelerator, self.entropy_coef = accelerator, coefficient
 
-    def _tokens_of_all_ranks(self, part: "_Slice") -> float:
-        tokens = _tokens(part.rows) if part.weight else 0
-        return float(self.accelerator.reduce(torch.tensor(float(tokens), device=self.accelerator.device)))
+    @property
+    def _micro_batches(self) -> int:
+        """Of a unit."""
+        return min(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -206,8 +211,24 @@ class _Slice:
     """Of the unit's tokens."""
 
 
+class _Alone:
+    """An accelerator that exchanges nothing with the other ranks."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def reduce(self, tensor: Tensor, reduction: str = "sum") -> Tensor:
+        return tensor
+
+
 class _SliceMetrics:
-    """TRL appends its metrics once per loss; here they become one entry per unit."""
+    """TRL appends its metrics once per loss, of the rows that it is shown; here they become one entry per unit."""
 
     def __init__(self, metrics: dict[str, list[float]]) -> None:
         self.metrics = metrics
@@ -215,31 +236,44 @@ class _SliceMetrics:
         self.seen = dict(self.before)
         self.collected: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
-    def collect(self, tokens: float) -> None:
-        """What the slice of so many tokens has appended."""
+    def collect(self, tokens: int) -> None:
+        """What the slice of so many tokens has appended; nothing of a stand-in, which has none."""
         for name, values in self.metrics.items():
-            for value in values[self.seen.get(name, 0) :]:
-                if tokens and not math.isnan(value):
-                    self.collected[name].append((value, tokens))
+            new = values[self.seen.get(name, 0) :]
+            self.collected[name] += [(value, tokens) for value in new if tokens and not math.isnan(value)]
             self.seen[name] = len(values)
 
-    def merge(self) -> None:
-        """Least, largest, or mean over tokens, as the name says; nothing where no row was updated."""
-        for name, values in self.metrics.items():
-            if len(values) == self.before.get(name, 0):
-                continue
-            del values[self.before.get(name, 0) :]
-            pairs = self.collected[name]
-            if not pairs:
-                values.append(math.nan)
+    def merge(self, accelerator: Any) -> None:
+        """Least, largest, or mean over tokens, as the name says, over the slices of all ranks; NaN where none was."""
+        names = sorted(name for name in self.metrics if self.seen[name] > self.before.get(name, 0))
+        if not names:
+            return
+        own = [_moments(self.collected[name]) for name in names]
+        of_ranks = accelerator.gather(torch.tensor([own], dtype=torch.float64, device=accelerator.device))
+        for name, table in zip(names, of_ranks.unbind(1), strict=True):
+            sums, tokens, least, largest = table.unbind(1)
+            del self.metrics[name][self.before.get(name, 0) :]
+            if not tokens.sum():
+                value = math.nan
             elif name.endswith("_min"):
-                values.append(min(value for value, _ in pairs))
+                value = float(least.min())
             elif name.endswith("_max"):
-                values.append(max(value for value, _ in pairs))
+                value = float(largest.max())
             else:
-                values.append(
-                    sum(value * tokens for value, tokens in pairs) / sum(tokens for _, tokens in pairs)
-                )
+                value = float(sums.sum() / tokens.sum())
+            self.metrics[name].append(value)
+
+
+def _moments(pairs: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Σ value · tokens, Σ tokens, least and largest value."""
+    values = [value for value, _ in pairs]
+    total = sum(value * tokens for value, tokens in pairs)
+    return (
+        total,
+        sum(tokens for _, tokens in pairs),
+        min(values, default=math.inf),
+        max(values, default=-math.inf),
+    )
 
 
 def _rows(batch: dict[str, Any], rows: Tensor) -> dict[str, Any]:

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 class MaxRLTrainer(PackedUpdate):
     """Maximum likelihood reinforcement learning (arXiv 2602.02710), drop-in for TRL's `GRPOTrainer`.
 
-    Everything but the advantages is TRL's: data, rewards, generation, clipping, KL, LoRA, vLLM, tools, accelerate,
-    checkpoints, logging. The constructor takes what `GRPOTrainer` takes, with a `MaxRLConfig` as `args`.
+    Data, rewards, loss, clipping, KL, LoRA, vLLM, tools, accelerate, checkpoints and logging are TRL's; advantages are the
+    estimator's; rollouts, log-probabilities and gradients the shared-prefix engine's, where it can serve the model. The
+    constructor takes what `GRPOTrainer` takes, with a `MaxRLConfig` as `args`.
 
     ```python
     trainer = MaxRLTrainer(model="Qwen/Qwen2.5-0.5B-Instruct", reward_funcs=reward, args=MaxRLConfig("out"),
@@ -46,14 +47,18 @@ class MaxRLTrainer(PackedUpdate):
     - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success (mastered prompts).
     - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
     - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
+    - `frac_rows_updated`: fraction of rows that the engine's update covered (of this rank); the others had no advantage.
+      `entropy` and `clip_ratio/*` are over these rows.
 
     Overrides, and why:
 
     - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, loads
-      the tokenizer of a model folder as it was saved (see `load_tokenizer`), and turns TRL's own scaling off.
+      the tokenizer of a model folder as it was saved (see `load_tokenizer`), turns TRL's own scaling off, and chooses
+      the back-ends.
     - `_calculate_rewards`: remembers the gathered reward matrix, which TRL hands to nobody.
     - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table.
-    - `_generate_single_turn`: samples in evaluation mode, because TRL leaves dropout on.
+    - `_generate_single_turn`: samples from the engine; else in evaluation mode, because TRL leaves dropout on.
+    - `_prepare_inputs`, `compute_loss`, `_get_per_token_logps_and_entropies`: see `PackedUpdate`.
 
     Raises:
         RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL); a
