@@ -10,7 +10,7 @@ import transformers
 from peft import PromptTuningConfig, get_peft_model
 from tests.engine.policies import ARCHITECTURES, SHAPE, VOCABULARY, build
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
 from maxrl.engine import unsupported_reason
 
@@ -58,6 +58,14 @@ ENCODER_DECODER = {
     "pad_token_id": 0,
     "decoder_start_token_id": 0,
 }
+EYES = CLIPVisionConfig(
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    image_size=4,
+    patch_size=2,
+)
 TWO_HEAD_SIZES = {
     "num_key_value_heads": 4,
     "n_routed_experts": 4,
@@ -92,6 +100,12 @@ DECLINED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "encoder-decoder": (
         lambda: other("T5", **ENCODER_DECODER),
         "T5ForConditionalGeneration is an encoder-decoder",
+    ),
+    "pictures": (
+        lambda: LlavaForConditionalGeneration(
+            LlavaConfig(vision_config=EYES, text_config=build("llama").config)
+        ),
+        "LlavaForConditionalGeneration is multimodal",
     ),
     "no attention at all": (
         lambda: other("Mamba"),
@@ -139,6 +153,15 @@ def sees_the_neighbour(model: PreTrainedModel) -> None:
     model.get_input_embeddings().register_forward_hook(shift)  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def sees_a_little_of_the_neighbour(model: PreTrainedModel) -> None:
+    """As much as changes log-probabilities by a thousandth or so."""
+
+    def shift(_: nn.Module, __: Any, embedded: Tensor) -> Tensor:
+        return embedded + 0.001 * embedded.roll(1, dims=1)
+
+    model.get_input_embeddings().register_forward_hook(shift)  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def counts_positions_itself(model: PreTrainedModel) -> None:
     """Positions of the row, whatever the caller says."""
 
@@ -158,7 +181,10 @@ def gives_all_logits(model: PreTrainedModel) -> None:
     model.register_forward_pre_hook(drop, with_kwargs=True)
 
 
-@pytest.mark.parametrize("patch", [sees_the_neighbour, counts_positions_itself, gives_all_logits])
+@pytest.mark.parametrize(
+    "patch",
+    [sees_the_neighbour, sees_a_little_of_the_neighbour, counts_positions_itself, gives_all_logits],
+)
 @pytest.mark.parametrize("name", ["qwen2", "llama"])
 def test_a_forward_of_its_own_is_found_out(name: str, patch: Callable[[PreTrainedModel], None]) -> None:
     model = build(name)
