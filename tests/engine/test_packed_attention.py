@@ -186,3 +186,10 @@ def test_a_model_keeps_its_own_attention(name: str) -> None:
     with pytest.raises(KeyboardInterrupt), engine_attention(model):
         raise KeyboardInterrupt
     assert implementations(model) == before
+
+
+def test_an_unknown_kernel_is_refused() -> None:
+    packed = pack([PromptGroup([1, 2], [[3, 4]])])
+    rows = torch.zeros(3, 1, 4)
+    with pytest.raises(InputError, match=r"unknown attention kernel 'bloks'.*did you mean 'blocks'"):
+        packed_attention(rows, rows, rows, packed, 1.0, kernel="bloks")

@@ -193,3 +193,26 @@ def test_no_copy_where_the_precision_is_the_models() -> None:
     draw(generator(model, dtype=torch.float32))
     assert all(module is model for module in seen)
     assert seen
+
+
+def test_a_copy_computes_with_its_own_weights_under_a_trainers_wrappers() -> None:
+    """TRL and accelerate replace `forward` on the instance, by functions that hold on to the original."""
+    model = build("qwen2")
+    sampling = generator(model, dtype=torch.bfloat16)
+    expected = draw(sampling)
+    original = model.forward
+
+    def held(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the original computed")
+
+    model.forward = model._original_forward = held
+    assert draw(generator(model, dtype=torch.bfloat16)) == expected
+    model.forward = original
+
+
+def test_a_copy_is_made_anew_where_an_adapter_was_added() -> None:
+    model = build("qwen2")
+    sampling = generator(model, dtype=torch.float64)
+    draw(sampling)
+    sampling.model = build("qwen2-lora")
+    assert worst_error(sampling.model, draw(sampling)) < 1e-5

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from maxrl.engine.packing import Block, PackedGroups
+from maxrl.errors import unknown_name
 
 SMALL_TRIANGLE = 128
 """Up to this many tokens a completion's own scores are computed as plain matrices, faster than in blocks."""
@@ -49,6 +50,8 @@ def packed_attention(
         return dense_attention(query, key, value, packed, scale)
     if kernel == "flex":
         return flex_attention(query, key, value, packed, scale)
+    if kernel != "blocks":
+        raise unknown_name("attention kernel", kernel, ("dense", "blocks", "flex"))
     return _BlockAttention.apply(query, key, value, packed, scale)  # pyright: ignore[reportReturnType]
 
 

@@ -111,8 +111,10 @@ class SharedPrefixGenerator:
                 except RuntimeError as error:
                     if not _out_of_memory(error) or len(batch.rows) == 1:
                         raise
-                    waiting[:0] = batch.halves()
+                    completions = None  # what was tried is freed only after the handler, with its traceback
+                if completions is None:
                     self._report(batch, next(model.parameters()).device)
+                    waiting[:0] = batch.halves()
                     continue
                 for row, completion in zip(batch.rows, completions, strict=True):
                     drawn[row] = completion
@@ -131,10 +133,9 @@ class SharedPrefixGenerator:
                 for module in training:
                     module.training = True
             return
-        if self._copy is None:
-            self._copy = copy.deepcopy(self.model).eval().requires_grad_(False)
-            for parameter in self._copy.parameters():  # buffers keep theirs: rotary frequencies need it
-                parameter.data = parameter.data.to(self.dtype)
+        names = [name for name, _ in self.model.named_parameters()]
+        if self._copy is None or [name for name, _ in self._copy.named_parameters()] != names:
+            self._copy = _plain_copy(self.model, self.dtype)
         with torch.no_grad():
             torch._foreach_copy_(list(self._copy.parameters()), [p.detach() for p in self.model.parameters()])
         for own, copied in zip(self.model.modules(), self._copy.modules(), strict=True):
@@ -275,6 +276,20 @@ class _Drawn:
                 *(column.tolist() for column in columns), strict=True
             )
         ]
+
+
+def _plain_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model in another precision, without what training frameworks hang on a module's `forward`.
+
+    Such a wrapper holds on to the module it was made for: a copy's would compute with the original's weights.
+    """
+    copied = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in copied.modules():
+        vars(module).pop("forward", None)
+        vars(module).pop("_original_forward", None)
+    for parameter in copied.parameters():  # buffers keep their precision: rotary frequencies need it
+        parameter.data = parameter.data.to(dtype)
+    return copied
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
