@@ -1,5 +1,9 @@
 """The processor's own choices."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -24,3 +28,36 @@ def test_the_measurement_leaves_the_threads_as_they_were() -> None:
 def test_bf16_needs_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert cpu_multiplies_bf16() is False
+
+
+def test_memory_is_kept_unless_the_environment_says_otherwise() -> None:
+    """In a process of its own: a tensor that was freed comes back without a page fault."""
+    script = """
+import resource, sys, torch
+from maxrl.engine import keep_freed_memory
+kept = keep_freed_memory()
+torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))
+    }
+
+    def run(**more: str) -> tuple[bool, int]:
+        finished = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        kept, faults = finished.stdout.split()
+        return kept == "True", int(faults)
+
+    kept, faults = run()
+    left_alone, usual = run(MALLOC_ARENA_MAX="1")
+    assert not left_alone
+    if kept:  # glibc
+        assert faults < 100 < usual

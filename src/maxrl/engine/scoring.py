@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from maxrl.engine.attention import Kernel, PackedState
 from maxrl.engine.packing import PromptGroup, pack
+from maxrl.engine.selection import selected_logprobs
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,12 @@ def token_logprobs(
         logits_to_keep=packed.keep,
         shared_prefix=PackedState(packed, kernel),
     )
-    logits_UV = output.logits[0]
-    logits_UV = logits_UV.to(torch.promote_types(logits_UV.dtype, torch.float32))
-    if temperature != 1.0:
-        logits_UV = logits_UV / temperature
-    lse_U = logits_UV.logsumexp(-1)
-    chosen_M = logits_UV[packed.source, packed.targets]
-    logprobs = packed.rows(chosen_M - lse_U[packed.source], width=width)
-    if not entropies:
+    logprobs_M, entropy_U = selected_logprobs(
+        output.logits[0], packed.source, packed.targets, temperature, entropies=entropies
+    )
+    logprobs = packed.rows(logprobs_M, width=width)
+    if entropy_U is None:
         return TokenScores(logprobs, None)
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy_U = lse_U - ((logits_UV - lse_U[:, None]).exp() * logits_UV).sum(-1)
+    if not entropy_gradient:
+        entropy_U = entropy_U.detach()
     return TokenScores(logprobs, packed.rows(entropy_U[packed.source], width=width))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from maxrl.engine import SamplingParams, SharedPrefixGenerator
+from maxrl.engine import SamplingParams, SharedPrefixGenerator, keep_freed_memory
 from maxrl.errors import InputError, RewardError
 from maxrl.models import load_tokenizer
 from maxrl.models.loading import has_own_tokenizer
@@ -118,6 +118,8 @@ class MaxRLTrainer(PackedUpdate):
         self.scale_rewards = "none"
         self.engine = self._make_engine()
         self.packed = self._choose_update()
+        if self.packed and self.accelerator.device.type == "cpu":
+            keep_freed_memory()
 
     def _make_engine(self) -> SharedPrefixGenerator | None:
         """The sampler, where it draws the rollouts."""
