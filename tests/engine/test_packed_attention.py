@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from maxrl.engine import PromptGroup, engine_attention, pack
 from maxrl.engine.attention import IMPLEMENTATION, PackedState, shared_prefix_attention
-from maxrl.engine.packed_attention import SMALL_TRIANGLE, packed_attention
+from maxrl.engine.cpu_attention import SMALL_TRIANGLE
+from maxrl.engine.packed_attention import packed_attention
 from maxrl.errors import InputError
 
 SCALE = 0.3

@@ -2,8 +2,7 @@
 
 - `dense`: the definition, with an S × S mask; for tests and small inputs.
 - `blocks`: on a CPU. Completions of a group against the prompt's keys is one large rectangle without a mask, and
-  each against itself one small triangle; both parts are merged by their log-sum-exp, and the backward recomputes the
-  scores, so that nothing quadratic is kept.
+  each against itself one small triangle; both parts are merged by their log-sum-exp.
 - `flex`: FlexAttention with a block mask, on a GPU.
 
 Shape suffixes: S packed tokens, H query heads, K key heads, D head size; in blocks g groups, n completions, T their
@@ -16,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maxrl.engine.cpu_attention import attend, attend_backward
 from maxrl.engine.packing import Block, PackedGroups
 from maxrl.errors import unknown_name
-
-SMALL_TRIANGLE = 128
-"""Up to this many tokens a completion's own scores are computed as plain matrices, faster than in blocks."""
 
 
 def packed_attention(
@@ -105,10 +102,6 @@ def _block_mask(packed: PackedGroups, compiled: bool) -> Any:
     return create(sees, B=None, H=None, Q_LEN=length, KV_LEN=length, device=group.device)
 
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-
 class _BlockAttention(torch.autograd.Function):
     """`blocks`. The gradient of each part is that of an attention whose output and log-sum-exp are the merged ones."""
 
@@ -116,12 +109,12 @@ class _BlockAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, packed: PackedGroups, scale: float
     ) -> Tensor:
+        out = torch.empty_like(query, memory_format=torch.contiguous_format)
+        kept = []
         with torch.autocast(query.device.type, enabled=False):
-            out = torch.empty_like(query, memory_format=torch.contiguous_format)
-            kept = []
             for block in packed.blocks:
-                kept += [_prompt_forward(query, key, value, block, scale, out)]
-                kept += [_completion_forward(query, key, value, block, scale, out)]
+                kept += [_prompts_forward(query, key, value, block, scale, out)]
+                kept += [_completions_forward(query, key, value, block, scale, out)]
         ctx.save_for_backward(query, key, value, out, *kept)
         ctx.packed, ctx.scale = packed, scale
         return out
@@ -135,85 +128,80 @@ class _BlockAttention(torch.autograd.Function):
         inputs = (query, key, value, out, grad)
         with torch.autocast(query.device.type, enabled=False):
             for number, block in enumerate(ctx.packed.blocks):
-                _prompt_backward(*inputs, block, ctx.scale, kept[2 * number], grads)
-                _completion_backward(*inputs, block, ctx.scale, kept[2 * number + 1], grads)
+                _prompts_backward(*inputs, block, ctx.scale, kept[2 * number], grads)
+                _completions_backward(*inputs, block, ctx.scale, kept[2 * number + 1], grads)
         return *grads, None, None
 
 
-def _prompt_forward(
+def _prompts_forward(
     query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float, out: Tensor
 ) -> Tensor:
     """Prompts, each causally; returns their log-sum-exp."""
-    index = block.prompt_index
-    share = query.shape[1] // key.shape[1]
-    q = query[index].transpose(1, 2)  # (g, H, P, D)
-    k, v = (tensor[index].transpose(1, 2).repeat_interleave(share, 1) for tensor in (key, value))
-    part, lse = _flash(q, k, v, 0.0, True, scale=scale)
-    out[index] = part.transpose(1, 2)
+    index = block.prompt_index[:, None]  # as if each were the one completion of its group
+    q, (k, v) = _folded(query, key, index), _keys(index, key, value)
+    part, lse = attend(q.flatten(3, 4), k, v, scale, causal=True)
+    out[index] = _unfolded(part.view_as(q))
     return lse
 
 
-def _prompt_backward(
+def _prompts_backward(
     query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, block: Block, scale: float, lse: Tensor,
     grads: tuple[Tensor, ...],
 ) -> None:  # fmt: skip
-    index = block.prompt_index
-    kv_heads = key.shape[1]
-    share = query.shape[1] // kv_heads
-    q, o, do = (tensor[index].transpose(1, 2) for tensor in (query, out, grad))
-    k, v = (tensor[index].transpose(1, 2).repeat_interleave(share, 1) for tensor in (key, value))
-    dq, dk, dv = _flash_backward(do, q, k, v, o, lse, 0.0, True, scale=scale)
-    grads[0][index] = dq.transpose(1, 2)
-    for target, part in ((grads[1], dk), (grads[2], dv)):
-        target[index] = part.unflatten(1, (kv_heads, share)).sum(2).transpose(1, 2).to(target.dtype)
+    index = block.prompt_index[:, None]
+    q, o, do = (_folded(tensor, key, index) for tensor in (query, out, grad))
+    flat = (tensor.flatten(3, 4) for tensor in (do, q, o))
+    dq, *dkv = attend_backward(*flat, *_keys(index, key, value), lse, scale, causal=True)
+    grads[0][index] = _unfolded(dq.view_as(q))
+    for target, part in zip(grads[1:], dkv, strict=True):
+        target[index] = part.permute(0, 2, 3, 1, 4).to(target.dtype)
 
 
-def _completion_forward(
+def _completions_forward(
     query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float, out: Tensor
 ) -> Tensor:
-    """Completions against their prompt and themselves; returns the log-sum-exp over both, (g, K, n, r, T)."""
+    """Completions on all of their prompt and, causally, on themselves; returns the log-sum-exp of both together."""
     index = block.completion_index
-    q = _folded_queries(query, key, index)
+    q = _folded(query, key, index)
     if not index.numel():
         return q.new_empty(0)
-    k, v = (tensor[index].permute(0, 3, 1, 2, 4) for tensor in (key, value))  # (g, K, n, T, D)
-    prompt_out, prompt_lse = _prompt_part(q, key, value, block, scale)
-    own_out, own_lse = _own_part(q, k, v, scale)
+    prompt_out, prompt_lse = attend(q.flatten(2, 4), *_keys(block.prompt_index, key, value), scale)
+    own_out, own_lse = attend(q.flatten(3, 4), *_keys(index, key, value), scale, causal=True)
+    prompt_lse, own_lse = prompt_lse.view(q.shape[:-1]), own_lse.view(q.shape[:-1])
     lse = torch.logaddexp(prompt_lse, own_lse)
-    merged = prompt_out * (prompt_lse - lse).exp()[..., None] + own_out * (own_lse - lse).exp()[..., None]
+    merged = prompt_out.view_as(q) * (prompt_lse - lse).exp_()[..., None]
+    merged += own_out.view_as(q) * (own_lse - lse).exp_()[..., None]
     _scatter(out, block, _unfolded(merged.to(out.dtype)))
     return lse
 
 
-def _completion_backward(
+def _completions_backward(
     query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, block: Block, scale: float, lse: Tensor,
     grads: tuple[Tensor, ...],
 ) -> None:  # fmt: skip
     index = block.completion_index
     if not index.numel():
         return
-    q, o, do = (_folded_queries(tensor, key, index) for tensor in (query, out, grad))
+    q, o, do = (_folded(tensor, key, index) for tensor in (query, out, grad))
     if block.valid is not None:
         do = do * block.valid[:, None, :, None, :, None]
-    k, v = (tensor[index].permute(0, 3, 1, 2, 4) for tensor in (key, value))
-    flat = (tensor.flatten(2, 4) for tensor in (do, q))
-    prompt_k, prompt_v = (tensor[block.prompt_index].transpose(1, 2) for tensor in (key, value))
-    flat_do, flat_q = flat
-    dq, dk, dv = _flash_backward(
-        flat_do, flat_q, prompt_k, prompt_v, o.flatten(2, 4), lse.flatten(2, 4), 0.0, False, scale=scale
+    flat = (tensor.flatten(2, 4) for tensor in (do, q, o))
+    dq, *dkv = attend_backward(*flat, *_keys(block.prompt_index, key, value), lse.flatten(2, 4), scale)
+    for target, part in zip(grads[1:], dkv, strict=True):
+        flat_part = part.transpose(1, 2).flatten(0, 1).to(target.dtype)
+        target.index_add_(0, block.prompt_index.flatten(), flat_part)
+    flat = (tensor.flatten(3, 4) for tensor in (do, q, o))
+    own_dq, *own_dkv = attend_backward(
+        *flat, *_keys(index, key, value), lse.flatten(3, 4), scale, causal=True
     )
-    grads[1].index_add_(0, block.prompt_index.flatten(), dk.transpose(1, 2).flatten(0, 1))
-    grads[2].index_add_(0, block.prompt_index.flatten(), dv.transpose(1, 2).flatten(0, 1))
-    own_dq, own_dk, own_dv = _own_part_backward(do, q, k, v, o, lse, scale)
-    _scatter(grads[0], block, _unfolded(dq.view_as(own_dq) + own_dq))
-    for target, part in ((grads[1], own_dk), (grads[2], own_dv)):
+    _scatter(grads[0], block, _unfolded(dq.view_as(q) + own_dq.view_as(q)))
+    for target, part in zip(grads[1:], own_dkv, strict=True):
         _scatter(target, block, part.permute(0, 2, 3, 1, 4))
 
 
-def _folded_queries(tensor: Tensor, key: Tensor, index: Tensor) -> Tensor:
+def _folded(tensor: Tensor, key: Tensor, index: Tensor) -> Tensor:
     """(S, H, D) → (g, K, n, r, T, D): queries that share keys lie together."""
-    kv_heads = key.shape[1]
-    blocks = tensor[index].unflatten(3, (kv_heads, -1))  # (g, n, T, K, r, D)
+    blocks = tensor[index].unflatten(3, (key.shape[1], -1))  # (g, n, T, K, r, D)
     return blocks.permute(0, 3, 1, 4, 2, 5).contiguous()
 
 
@@ -222,62 +210,13 @@ def _unfolded(folded: Tensor) -> Tensor:
     return folded.permute(0, 2, 4, 1, 3, 5).flatten(3, 4)
 
 
+def _keys(index: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """(S, K, D) each → (g, K, …, D), with the places that `index` (g, …) names."""
+    return tuple(tensor[index].movedim(-2, 1) for tensor in tensors)
+
+
 def _scatter(target: Tensor, block: Block, values: Tensor) -> None:
     if block.valid is None:
         target[block.completion_index] = values.to(target.dtype)
     else:
         target[block.completion_index[block.valid]] = values[block.valid].to(target.dtype)
-
-
-def _prompt_part(q: Tensor, key: Tensor, value: Tensor, block: Block, scale: float) -> tuple[Tensor, Tensor]:
-    """Queries of completions on all of their prompt: (g, K, n, r, T, D) and the log-sum-exp without D."""
-    k, v = (tensor[block.prompt_index].transpose(1, 2) for tensor in (key, value))  # (g, K, P, D)
-    out, lse = _flash(q.flatten(2, 4), k, v, 0.0, False, scale=scale)
-    return out.view_as(q), lse.view(q.shape[:-1])
-
-
-def _own_part(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Completions on themselves, causally."""
-    if q.shape[-2] > SMALL_TRIANGLE:
-        keys, values = (_for_each_query(tensor, q) for tensor in (k, v))
-        out, lse = _flash(q.flatten(1, 3), keys, values, 0.0, True, scale=scale)
-        return out.view_as(q), lse.view(q.shape[:-1])
-    scores = _own_scores(q, k, scale)
-    lse = scores.logsumexp(-1)
-    weights = scores.sub_(lse[..., None]).exp_().to(v.dtype).flatten(3, 4)
-    return (weights @ v).view_as(q), lse
-
-
-def _own_part_backward(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    if q.shape[-2] > SMALL_TRIANGLE:
-        keys, values = (_for_each_query(tensor, q) for tensor in (k, v))
-        flat = (tensor.flatten(1, 3) for tensor in (do, q))
-        grads = _flash_backward(
-            *flat, keys, values, o.flatten(1, 3), lse.flatten(1, 3), 0.0, True, scale=scale
-        )
-        dq, dk, dv = (grad.view_as(q) for grad in grads)
-        return dq, dk.sum(3), dv.sum(3)
-    weights = _own_scores(q, k, scale).sub_(lse[..., None]).exp_()
-    delta = (do * o).sum(-1, dtype=weights.dtype)
-    dv = weights.to(v.dtype).flatten(3, 4).transpose(-1, -2) @ do.flatten(3, 4)
-    dweights = (do.flatten(3, 4) @ v.transpose(-1, -2)).view_as(weights)
-    dscores = (
-        weights.mul_(dweights.to(weights.dtype).sub_(delta[..., None])).mul_(scale).to(q.dtype).flatten(3, 4)
-    )
-    return (dscores @ k).view_as(q), dscores.transpose(-1, -2) @ q.flatten(3, 4), dv
-
-
-def _for_each_query(keys: Tensor, q: Tensor) -> Tensor:
-    """(g, K, n, T, D) keys or values, repeated for the r queries that share them: (g, K n r, T, D)."""
-    return keys[:, :, :, None].expand_as(q).flatten(1, 3)
-
-
-def _own_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """(g, K, n, r, T, T), −∞ above the diagonal, in single precision or better."""
-    length = q.shape[-2]
-    scores = (q.flatten(3, 4) @ k.transpose(-1, -2)).view(*q.shape[:-1], length)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * scale
-    above = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill_(above, -torch.inf)
