@@ -96,6 +96,7 @@ def no_rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
         ({"extra": {"rollout_func": no_rollouts}}, "rollout_func draws them"),
         ({"repetition_penalty": 1.2}, "repetition_penalty is 1.2"),
         ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs has num_beams"),
+        ({"max_completion_length": None, "loss_type": "grpo"}, "max_completion_length is not set"),
     ],
 )
 def test_what_rollouts_stand_against(
@@ -117,6 +118,8 @@ def test_what_rollouts_stand_against(
     [
         ({"top_entropy_quantile": 0.2}, "top_entropy_quantile ranks tokens"),
         ({"use_adaptive_entropy": True}, "use_adaptive_entropy steers"),
+        ({"torch_compile": True}, "torch_compile would compile anew"),
+        ({"optim": "galore_adamw_layerwise", "optim_target_modules": "all-linear"}, "the optimizer galore"),
         ({"cast_lm_head_to_fp32": True}, "cast_lm_head_to_fp32 is TRL's"),
         ({"gradient_accumulation_steps": 3, "steps_per_generation": 2}, "neither of steps_per_generation"),
     ],
@@ -145,7 +148,7 @@ def test_vllm_is_one_choice_under_two_names(tmp_path: Any) -> None:
 def test_a_rollout_has_the_same_seed_wherever_it_is_drawn() -> None:
     """Six rows on each of two ranks, groups of four: the middle group is split between them."""
     rows = [[1, 5]] * 4 + [[1, 6, 7]] * 4 + [[1, 5]] * 4
-    options: dict[str, Any] = {"num_generations": 4, "seed": 3, "generation": 2}
+    options: dict[str, Any] = {"num_generations": 4, "seed": 3, "generation": (2, 0)}
     alone = training_requests(rows, first_row=0, **options)
     assert [request.rollouts for request in alone] == [range(4)] * 3
     first = training_requests(rows[:6], first_row=0, **options)
@@ -153,7 +156,7 @@ def test_a_rollout_has_the_same_seed_wherever_it_is_drawn() -> None:
     assert [r.rollouts for r in first + second] == [range(4), range(2), range(2, 4), range(4)]
     assert [r.seed for r in first + second] == [alone[0].seed, alone[1].seed, alone[1].seed, alone[2].seed]
     assert len({request.seed for request in alone}) == 3, "the same prompt again is another group"
-    later = training_requests(rows, first_row=0, **{**options, "generation": 3})
+    later = training_requests(rows, first_row=0, **{**options, "generation": (2, 1)})
     other = training_requests(rows, first_row=0, **{**options, "seed": 4})
     assert len({request.seed for request in alone + later + other}) == 9
 
@@ -161,9 +164,10 @@ def test_a_rollout_has_the_same_seed_wherever_it_is_drawn() -> None:
 def test_evaluations_draw_with_the_same_numbers() -> None:
     options: dict[str, Any] = {"num_generations": 2, "seed": 3}
     first = evaluation_requests([[1, 5]] * 2 + [[1, 6]] * 2 + [[1, 5]] * 2, first_row=0, **options)
-    moved = evaluation_requests([[1, 6]] * 2 + [[1, 5]] * 4, first_row=0, **options)
-    assert len({request.seed for request in first}) == 3
-    assert {(tuple(r.prompt), r.seed) for r in first} == {(tuple(r.prompt), r.seed) for r in moved}
+    assert len({request.seed for request in first}) == 3, "the same prompt again is another group"
+    assert evaluation_requests([[1, 6]] * 2 + [[1, 5]] * 2, first_row=2, **options) == first[1:]
+    other = evaluation_requests([[1, 7]] * 2, first_row=0, **options)
+    assert other[0].seed != first[0].seed
 
 
 def test_the_sampler_sees_what_trl_would(make: Any, model: Qwen2ForCausalLM) -> None:

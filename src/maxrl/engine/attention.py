@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from maxrl.engine.modes import attention_of
 from maxrl.engine.packed_attention import packed_attention
 from maxrl.engine.packing import PackedGroups
 from maxrl.errors import InputError
@@ -94,18 +95,5 @@ Kernel = Literal["dense", "blocks", "flex"]
 @contextmanager
 def engine_attention(model: nn.Module) -> Iterator[None]:
     """The model with shared-prefix attention, forward and backward, and as it was afterwards."""
-    configs = list(
-        {
-            id(module.config): module.config
-            for module in model.modules()
-            if hasattr(getattr(module, "config", None), "_attn_implementation_internal")
-        }.values()
-    )
-    before = [config._attn_implementation_internal for config in configs]
-    for config in configs:
-        config._attn_implementation_internal = IMPLEMENTATION
-    try:
+    with attention_of(model, IMPLEMENTATION):
         yield
-    finally:
-        for config, name in zip(configs, before, strict=True):
-            config._attn_implementation_internal = name

@@ -9,10 +9,14 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from maxrl.engine.packed_attention import packed_attention
 from maxrl.engine.packing import PackedGroups
+
+FIRST_CAPACITY = 64
+"""Tokens of its own that a rollout has room for at first, where every step reads all of the room; then twice as many."""
 
 
 class PrefillState:
@@ -31,7 +35,8 @@ class PrefillState:
 class SharedCache:
     """`AttentionState` of one decoding step: one new token per rollout.
 
-    Rollouts lie in the order of their groups. The own part has a fixed shape, `capacity` tokens per rollout.
+    Rollouts lie in the order of their groups. The own part has a fixed shape, `capacity` tokens per rollout, which a static
+    cache reaches by doubling.
     """
 
     def __init__(
@@ -56,6 +61,9 @@ class SharedCache:
         self.group_of = group_of
         self.filled = 0
         self.static = static
+        self.most = capacity
+        # A static step reads all there is, so that there should not be much more than is filled.
+        capacity = min(capacity, FIRST_CAPACITY) if static else capacity
         self.step = torch.zeros(1, dtype=torch.long, device=group_of.device)
         self.slots = torch.arange(capacity, device=group_of.device)
         longest = max(prompt_lengths)
@@ -97,10 +105,18 @@ class SharedCache:
             rows, heads, size
         )
 
-    def advance(self) -> None:
-        """The step is done: the next one writes behind it."""
+    def advance(self) -> bool:
+        """The step is done: the next one writes behind it. Whether shapes changed, because room had to be made."""
         self.filled += 1
         self.step += 1
+        capacity = len(self.slots)
+        if self.filled < capacity or capacity >= self.most:
+            return False
+        more = min(capacity, self.most - capacity)
+        self.slots = torch.arange(capacity + more, device=self.slots.device)
+        for layer, tensors in self.own.items():
+            self.own[layer] = tuple(pad(tensor, (0, 0, 0, more)) for tensor in tensors)  # pyright: ignore[reportArgumentType]
+        return True
 
     def select(self, kept: Tensor) -> Self:
         """Only the rollouts `kept` (ascending indices) stay, and only the prompts they need."""

@@ -1,5 +1,6 @@
 """Which back-end serves a model."""
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +12,8 @@ from maxrl.engine.sampler import SharedPrefixGenerator
 from maxrl.engine.support import unsupported_reason
 from maxrl.engine.transformers_backend import TransformersGenerator
 from maxrl.errors import InputError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "engine", "transformers")
 
@@ -37,9 +40,13 @@ def make_generator(
     """
     if backend not in BACKENDS:
         raise unknown_name("generation back-end", backend, BACKENDS)
-    reason = None if backend == "transformers" else unsupported_reason(model)
+    reason = None if backend == "transformers" else unsupported_reason(model, training=False)
     if backend == "engine" and reason is not None:
         raise InputError(f"the engine cannot serve this model: {reason}; choose transformers")
+    if reason is not None:
+        logger.warning(
+            "completions come from transformers' generate, not from the shared-prefix engine: %s", reason
+        )
     if backend == "transformers" or reason is not None:
         return TransformersGenerator(model, stop_ids=stop_ids, pad_id=pad_id)  # pyright: ignore[reportArgumentType]
     return SharedPrefixGenerator(model, stop_ids=stop_ids, dtype=dtype)

@@ -45,7 +45,8 @@ class Decoder:
     def step(self, tokens: Tensor) -> Tensor:
         """(R, V) logits behind `tokens` (R,)."""
         logits = self._replayed(tokens) if self.cache.static and tokens.is_cuda else self._forward(tokens)
-        self.cache.advance()
+        if self.cache.advance():
+            self._graph = None
         self.positions += 1
         return logits
 
@@ -60,7 +61,8 @@ class Decoder:
 
     def _replayed(self, tokens: Tensor) -> Tensor:
         if self._graph is None:
-            self._graph = self._record(tokens)
+            with torch.cuda.device(tokens.device):
+                self._graph = self._record(tokens)
         graph, tokens_in, logits = self._graph
         tokens_in.copy_(tokens)
         graph.replay()
@@ -78,6 +80,7 @@ class Decoder:
                 self._forward(tokens_in)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads (a data loader's, pinning memory) may go on with what is forbidden here.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             logits = self._forward(tokens_in)
         return graph, tokens_in, logits

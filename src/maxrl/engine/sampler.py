@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,13 @@ from maxrl.engine.attention import engine_attention
 from maxrl.engine.cache import PrefillState, SharedCache
 from maxrl.engine.decoder import Decoder, next_logits
 from maxrl.engine.draws import choose, rollout_keys, uniforms
+from maxrl.engine.modes import evaluation_mode
 from maxrl.engine.packing import PromptGroup, pack, split_groups
 from maxrl.engine.protocol import Completion, SamplingParams, check_request
 from maxrl.errors import InputError
 
 CACHE_BYTES = 2**30
-"""Default bound on the keys and values of one batch."""
+"""Default bound on the keys and values of one batch; on a GPU, half of the memory that is free."""
 
 PREFILL_TOKENS = 16_384
 """Most prompt tokens in one forward pass."""
@@ -38,18 +39,9 @@ class _Batch:
     keys: list[int]
     rows: list[int]
 
-    def halves(self) -> "tuple[_Batch, _Batch]":
-        middle = len(self.rows) // 2
-        return self._part(slice(0, middle)), self._part(slice(middle, None))
-
-    def _part(self, rows: slice) -> "_Batch":
-        groups = sorted(set(self.group_of[rows]))
-        return _Batch(
-            [self.prompts[group] for group in groups],
-            [groups.index(group) for group in self.group_of[rows]],
-            self.keys[rows],
-            self.rows[rows],
-        )
+    def tokens(self, params: SamplingParams) -> int:
+        """What it holds when its completions are as long as they may be."""
+        return sum(map(len, self.prompts)) + len(self.rows) * params.max_completion_length
 
 
 class SharedPrefixGenerator:
@@ -62,8 +54,9 @@ class SharedPrefixGenerator:
         dtype: precision of the weights while sampling; the model's own by default. Another one costs a copy of the
             weights, refreshed at each call.
         batch_tokens: most tokens, prompts and completions together, kept at once; by default what fits 1 GiB of keys
-            and values. What does not fit is drawn in several batches, with the same result. Where the device runs out
-            of memory the batch is halved, with a warning.
+            and values (on a GPU, half of its free memory). What does not fit is drawn in several batches, with the same
+            result. Where the device runs out of memory the budget is halved, for this and all later calls, with a
+            warning.
         cuda_graphs: on a GPU, record a decoding step once and replay it.
     """
 
@@ -103,7 +96,7 @@ class SharedPrefixGenerator:
         ).tolist()
         drawn: list[Completion | None] = [None] * len(groups)
         with self._weights() as model, engine_attention(model), torch.inference_mode():
-            waiting = list(self._batches(prompts, groups, keys, params))
+            waiting = list(self._batches(prompts, groups, keys, params, range(len(groups))))
             while waiting:
                 batch = waiting.pop(0)
                 try:
@@ -113,8 +106,10 @@ class SharedPrefixGenerator:
                         raise
                     completions = None  # what was tried is freed only after the handler, with its traceback
                 if completions is None:
+                    self.batch_tokens = max(1, batch.tokens(params) // 2)
                     self._report(batch, next(model.parameters()).device)
-                    waiting[:0] = batch.halves()
+                    rest = [row for part in [batch, *waiting] for row in part.rows]
+                    waiting = list(self._batches(prompts, groups, keys, params, rest))
                     continue
                 for row, completion in zip(batch.rows, completions, strict=True):
                     drawn[row] = completion
@@ -124,14 +119,13 @@ class SharedPrefixGenerator:
     @contextmanager
     def _weights(self) -> Iterator[nn.Module]:
         """The model in evaluation mode, or its copy in another precision."""
-        if self.dtype is None or all(p.dtype == self.dtype for p in self.model.parameters()):
-            training = [module for module in self.model.modules() if module.training]
-            self.model.eval()
-            try:
+        parameters = list(self.model.parameters())
+        whole = all(
+            parameter.is_floating_point() for parameter in parameters
+        )  # quantized weights stay as they are
+        if self.dtype is None or not whole or all(parameter.dtype == self.dtype for parameter in parameters):
+            with evaluation_mode(self.model):
                 yield self.model
-            finally:
-                for module in training:
-                    module.training = True
             return
         names = [name for name, _ in self.model.named_parameters()]
         if self._copy is None or [name for name, _ in self._copy.named_parameters()] != names:
@@ -146,13 +140,18 @@ class SharedPrefixGenerator:
         yield self._copy
 
     def _batches(
-        self, prompts: Sequence[Sequence[int]], groups: list[int], keys: list[int], params: SamplingParams
+        self,
+        prompts: Sequence[Sequence[int]],
+        groups: list[int],
+        keys: list[int],
+        params: SamplingParams,
+        wanted: Iterable[int],
     ) -> Iterator[_Batch]:
-        """Rollouts in order of their prompts' lengths, so that prompts read together are padded little."""
+        """Wanted rollouts in order of their prompts' lengths, so that prompts read together are padded little."""
         budget = self.batch_tokens or self._default_tokens()
         text = self.model.config.get_text_config()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
         most = max(1, LOGIT_BYTES // (4 * text.vocab_size))
-        order = sorted(range(len(groups)), key=lambda row: (len(prompts[groups[row]]), groups[row]))
+        order = sorted(wanted, key=lambda row: (len(prompts[groups[row]]), groups[row]))
         rows: list[int] = []
         used = 0
         for row in order:
@@ -184,7 +183,9 @@ class SharedPrefixGenerator:
         size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = (self.dtype or next(self.model.parameters()).dtype).itemsize
-        return max(1, CACHE_BYTES // (2 * text.num_hidden_layers * kv_heads * size * width))
+        device = next(self.model.parameters()).device
+        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CACHE_BYTES
+        return max(1, room // (2 * text.num_hidden_layers * kv_heads * size * width))
 
     def _draw(self, model: nn.Module, batch: _Batch, params: SamplingParams) -> list[Completion]:
         device = next(model.parameters()).device
@@ -243,8 +244,8 @@ class SharedPrefixGenerator:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         warnings.warn(
-            f"out of memory while sampling {len(batch.rows)} rollouts at once: going on with half as many. A lower "
-            "batch_tokens avoids the detour",
+            f"out of memory while sampling {len(batch.rows)} rollouts at once: going on with half as many "
+            f"(batch_tokens={self.batch_tokens})",
             stacklevel=3,
         )
 
@@ -261,8 +262,8 @@ class _Drawn:
     def add(self, position: int, rows: Tensor, tokens: Tensor, logprobs: Tensor, ended: Tensor) -> None:
         self.tokens_RT[rows, position] = tokens
         self.logprobs_RT[rows, position] = logprobs
-        self.lengths_R[rows[ended]] = position + 1
-        self.stopped_R[rows[ended]] = True
+        self.lengths_R[rows] = torch.where(ended, position + 1, self.lengths_R[rows])
+        self.stopped_R[rows] |= ended
 
     def completions(self) -> list[Completion]:
         columns = (self.tokens_RT, self.logprobs_RT, self.lengths_R, self.stopped_R)

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
+from maxrl.engine.modes import evaluation_mode
 from maxrl.engine.protocol import Completion, SamplingParams, check_request
 from maxrl.errors import InputError
 
@@ -151,17 +152,14 @@ def _sampling_mode(model: nn.Module) -> Iterator[None]:
     `generate` would apply those (a repetition penalty, suppressed tokens, a least length …) wherever ours are silent,
     and sample from another distribution than the one that is trained. Everything is restored as it was.
     """
-    training = [module for module in model.modules() if module.training]
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     defaults = base.generation_config
     base.generation_config = GenerationConfig()
-    model.eval()
     try:
-        yield
+        with evaluation_mode(model):
+            yield
     finally:
         base.generation_config = defaults
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -26,7 +26,9 @@ def rollouts_reason(trainer: Any) -> str | None:
         return f"generation_kwargs has {', '.join(args.generation_kwargs)}"
     if trainer.use_transformers_continuous_batching:
         return "continuous batching was asked for"
-    return _model_reason(trainer)
+    if args.max_completion_length is None:
+        return "max_completion_length is not set"
+    return _model_reason(trainer, training=False)
 
 
 def update_reason(trainer: Any) -> str | None:
@@ -44,14 +46,17 @@ def update_reason(trainer: Any) -> str | None:
         return "use_adaptive_entropy steers by the whole batch"
     if trainer.aux_loss_enabled:
         return "the loss has a load-balancing term"
+    if args.torch_compile:
+        return "torch_compile would compile anew for every chunk"
     if args.cast_lm_head_to_fp32:
         return "cast_lm_head_to_fp32 is TRL's"
-    if "lomo" in str(args.optim).lower():
-        return f"the optimizer {args.optim} updates during the backward"
+    optimizer = str(getattr(args.optim, "value", args.optim)).lower()
+    if "lomo" in optimizer or "layerwise" in optimizer:
+        return f"the optimizer {optimizer} updates during the backward"
     return _model_reason(trainer)
 
 
-def _model_reason(trainer: Any) -> str | None:
+def _model_reason(trainer: Any, *, training: bool = True) -> str | None:
     kind = trainer.accelerator.distributed_type
     if kind not in WHOLE_WEIGHTS:
         return f"the weights are spread over processes ({kind.value})"
@@ -60,4 +65,4 @@ def _model_reason(trainer: Any) -> str | None:
     if trainer._is_vlm:
         return "the model is multimodal"
     model: nn.Module = trainer.model
-    return unsupported_reason(model)
+    return unsupported_reason(model, training=training)

@@ -16,8 +16,8 @@ from trl import GRPOTrainer
 
 from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
 
-CHUNK_LOGITS = 2**28
-"""Most logits of a chunk: 1 GiB in float32."""
+CHUNK_LOGITS = {"cpu": 2**29, "cuda": 2**31}
+"""Most logits of a chunk: 2 GiB in float32 on a CPU, 8 on a GPU."""
 
 MEAN_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 """Losses that TRL averages over the rows it is given."""
@@ -92,6 +92,8 @@ class PackedUpdate(GRPOTrainer):
             total = total + loss.detach()
             metrics.collect(_tokens(part.rows) if part.weight else 0)
         metrics.merge(self.accelerator)
+        if self._entropy_bonus_enabled:
+            self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef  # a slice's is rescaled
         live = sum(len(part.rows["advantages"]) for part in slices if part.weight)
         self._metrics["train"]["frac_rows_updated"].append(live / len(unit["advantages"]))
         return total
@@ -192,7 +194,8 @@ class PackedUpdate(GRPOTrainer):
 
     def _chunks(self, groups: Sequence[PromptGroup]) -> Iterator[list[PromptGroup]]:
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        return split_groups(groups, self.token_budget, max(1, CHUNK_LOGITS // vocabulary))
+        logits = CHUNK_LOGITS[self.accelerator.device.type]
+        return split_groups(groups, self.token_budget, max(1, logits // vocabulary))
 
     @property
     def token_budget(self) -> int:

@@ -1,7 +1,6 @@
 """Rows of a generation batch, as requests to the engine."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,14 @@ class Request:
 
 
 def training_requests(
-    rows: Sequence[Sequence[int]], *, num_generations: int, first_row: int, seed: int, generation: int
+    rows: Sequence[Sequence[int]],
+    *,
+    num_generations: int,
+    first_row: int,
+    seed: int,
+    generation: tuple[int, int],
 ) -> list[Request]:
-    """Rows in a row that belong to one group, as one request each.
+    """Neighbouring rows that belong to one group, as one request each.
 
     A rollout's random numbers depend on its place in the generation batch of all processes, so that any number of
     processes draws the same batch.
@@ -28,38 +32,42 @@ def training_requests(
         num_generations: rollouts of a group (N).
         first_row: place of the first row in the generation batch of all processes.
         seed: of the run.
-        generation: number of this generation in the run.
+        generation: optimizer step at which the batch is drawn, and its number among those of this step.
     """
-    requests: list[Request] = []
-    for row, prompt in enumerate(rows, start=first_row):
-        group, rollout = divmod(row, num_generations)
-        last = requests[-1] if requests else None
-        if last is not None and rollout > 0 and last.prompt == prompt:
-            requests[-1] = Request(prompt, last.seed, range(last.rollouts.start, rollout + 1))
-        else:
-            requests.append(
-                Request(prompt, _seed("train", seed, generation, group), range(rollout, rollout + 1))
-            )
-    return requests
+    return [
+        Request(prompt, _seed("train", seed, *generation, group), rollouts)
+        for group, prompt, rollouts in _groups(rows, num_generations, first_row)
+    ]
 
 
 def evaluation_requests(
     rows: Sequence[Sequence[int]], *, num_generations: int, first_row: int, seed: int
 ) -> list[Request]:
-    """As in training, but with seeds that belong to the prompt: every evaluation draws with the same numbers, which
-    makes the difference between two of them less noisy.
+    """As in training, but with seeds that belong to the prompt and its place: every evaluation draws with the same numbers,
+    which makes the difference between two of them less noisy.
     """
-    met: Counter[tuple[int, ...]] = Counter()
-    requests = []
-    for request in training_requests(
-        rows, num_generations=num_generations, first_row=first_row, seed=seed, generation=0
-    ):
-        prompt = tuple(request.prompt)
-        content = hashlib.sha256(repr(prompt).encode()).hexdigest()
-        own = _seed("eval", seed, content, met[prompt])
-        met[prompt] += 1
-        requests.append(Request(request.prompt, own, request.rollouts))
-    return requests
+    return [
+        Request(
+            prompt,
+            _seed("eval", seed, hashlib.sha256(repr(tuple(prompt)).encode()).hexdigest(), group),
+            rollouts,
+        )
+        for group, prompt, rollouts in _groups(rows, num_generations, first_row)
+    ]
+
+
+def _groups(
+    rows: Sequence[Sequence[int]], num_generations: int, first_row: int
+) -> list[tuple[int, Sequence[int], range]]:
+    """Number, prompt and rollouts of each group, as far as it lies in these rows."""
+    groups: list[tuple[int, Sequence[int], range]] = []
+    for row, prompt in enumerate(rows, start=first_row):
+        group, rollout = divmod(row, num_generations)
+        if groups and groups[-1][:2] == (group, prompt):
+            groups[-1] = (group, prompt, range(groups[-1][2].start, rollout + 1))
+        else:
+            groups.append((group, prompt, range(rollout, rollout + 1)))
+    return groups
 
 
 def _seed(*parts: object) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from maxrl.engine import SamplingParams, SharedPrefixGenerator, keep_freed_memory
+from maxrl.engine import SamplingParams, SharedPrefixGenerator, evaluation_mode, keep_freed_memory
 from maxrl.errors import InputError, RewardError
 from maxrl.models import load_tokenizer
 from maxrl.models.loading import has_own_tokenizer
@@ -105,6 +105,7 @@ class MaxRLTrainer(PackedUpdate):
         self.estimator = args.estimator()
         self._gathered_rewards: Tensor | None = None
         self._warned_nonbinary = False
+        self._generation = (-1, 0)
         if isinstance(reward_funcs, list):
             reward_funcs = [check_reward_function(function) for function in reward_funcs]
         else:
@@ -130,9 +131,8 @@ class MaxRLTrainer(PackedUpdate):
             "rollout_backend", asked, rollouts_reason(self), "rollouts come from transformers"
         ):
             return None
-        return SharedPrefixGenerator(
-            self.model, stop_ids=self.eos_token_ids, dtype=torch.bfloat16 if self.args.bf16 else None
-        )
+        half = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
+        return SharedPrefixGenerator(self.model, stop_ids=self.eos_token_ids, dtype=half)
 
     def _choose_update(self) -> bool:
         asked = self.args.update_backend
@@ -166,14 +166,10 @@ class MaxRLTrainer(PackedUpdate):
     ) -> Any:
         if self.engine is not None:
             return self._engine_rollouts(self.engine, prompt_ids, num_generations)
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluation_mode(self.model):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
             )
-        finally:
-            self.model.train(was_training)
 
     def _engine_rollouts(
         self, engine: SharedPrefixGenerator, prompt_ids: list[list[int]], num_generations: int
@@ -185,10 +181,12 @@ class MaxRLTrainer(PackedUpdate):
             "seed": self.args.seed,
         }
         if self.model.training:
-            # Counted from the optimizer step, so that a resumed run draws what it would have drawn.
-            within = self._step % self.args.gradient_accumulation_steps
-            generation = self.state.global_step * self.args.gradient_accumulation_steps + within
-            requests = training_requests(prompt_ids, generation=generation, **place)
+            # Counted within the optimizer step, so that a resumed run draws what it would have drawn.
+            step, within = self._generation
+            self._generation = (
+                (step, within + 1) if step == self.state.global_step else (self.state.global_step, 0)
+            )
+            requests = training_requests(prompt_ids, generation=self._generation, **place)
         else:
             requests = evaluation_requests(prompt_ids, **place)
         params = SamplingParams(
