@@ -9,6 +9,7 @@ from tests.engine.policies import build, in_double, tokens
 from torch import Tensor, nn
 
 from maxrl.engine import PromptGroup, engine_attention, pack
+from maxrl.engine import cache as cache_module
 from maxrl.engine.cache import PrefillState, SharedCache
 from maxrl.engine.decoder import Decoder, next_logits
 
@@ -58,12 +59,14 @@ def play(
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama"])
-@pytest.mark.parametrize("static", [False, True], ids=["as filled", "static"])
+@pytest.mark.parametrize("room", [None, 64, 2], ids=["as filled", "static", "static and growing"])
 @pytest.mark.parametrize(("case", "drop"), DROPS, ids=str)
 @torch.inference_mode()
 def test_steps_give_the_logits_of_dense_forwards(
-    name: str, case: str, drop: dict[int, list[int]], static: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, case: str, drop: dict[int, list[int]], room: int | None
 ) -> None:
+    static = room is not None
+    monkeypatch.setattr(cache_module, "FIRST_CAPACITY", room)
     model = in_double(build(name))
     with engine_attention(model):
         steps = list(play(model, case, drop, static=static))

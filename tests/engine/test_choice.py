@@ -1,5 +1,7 @@
 """Which back-end serves a model."""
 
+import logging
+
 import pytest
 import torch
 from tests.engine.policies import build
@@ -26,6 +28,20 @@ def test_the_back_end(backend: str, windowed: bool, kind: type) -> None:
     assert type(made) is kind
     [group] = made.generate([[1, 4]], PARAMS, seeds=[0])
     assert len(group) == 3
+
+
+def test_a_fallback_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="maxrl"):
+        make_generator(build("mistral", sliding_window=4), stop_ids=[2], pad_id=0)
+    assert caplog.messages == [
+        "completions come from transformers' generate, not from the shared-prefix engine: "
+        "its attention is limited to a sliding window of 4 tokens"
+    ]
+
+
+def test_dropout_of_attention_does_not_matter_in_sampling() -> None:
+    model = build("qwen2", attention_dropout=0.1)
+    assert isinstance(make_generator(model, stop_ids=[2], pad_id=0), SharedPrefixGenerator)
 
 
 def test_auto_is_the_default() -> None:

@@ -216,3 +216,11 @@ def test_a_copy_is_made_anew_where_an_adapter_was_added() -> None:
     draw(sampling)
     sampling.model = build("qwen2-lora")
     assert worst_error(sampling.model, draw(sampling)) < 1e-5
+
+
+def test_quantized_weights_are_sampled_as_they_are() -> None:
+    """Packed integers are no numbers: another precision would make noise of them."""
+    model = build("qwen2")
+    expected = draw(generator(model))
+    model.packed = nn.Parameter(torch.zeros(3, dtype=torch.uint8), requires_grad=False)
+    assert draw(generator(model, dtype=torch.bfloat16)) == expected

@@ -195,6 +195,18 @@ def test_a_forward_of_its_own_is_found_out(name: str, patch: Callable[[PreTraine
     assert float(reason.split()[-1]) > 1e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_trial_sees_through_half_precision(dtype: torch.dtype) -> None:
+    model = build("qwen2").to(dtype)
+    assert unsupported_reason(model) is None
+    sees_the_neighbour(model)
+    assert "differ from a plain forward's" in str(unsupported_reason(model))
+
+
+def test_other_devices_are_declined() -> None:
+    assert unsupported_reason(build("qwen2").to("meta")) == "it runs on meta, and the engine on cpu and cuda"
+
+
 def test_a_forward_that_takes_less_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("qwen2")
     forward = model.forward
