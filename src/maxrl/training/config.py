@@ -68,7 +68,7 @@ class MaxRLConfig(GRPOConfig):
             it can, unless `rollout_backend` is `"transformers"`.
         update_token_budget (`int`, *optional*):
             Most tokens that the engine forwards and back-propagates at once; bounds the memory of an update
-            whatever the batch. 8,192 on a CPU and 32,768 on a GPU by default.
+            whatever the batch. 4,096 on a CPU and 32,768 on a GPU by default.
         bf16 (`bool`, *optional*):
             As in TRL, which turns it on by default, except that it stays off on a machine that does not multiply faster
             in bfloat16.
@@ -111,7 +111,7 @@ class MaxRLConfig(GRPOConfig):
     )
     update_token_budget: int | None = field(
         default=None,
-        metadata={"help": "Most tokens the engine back-propagates at once; 8192 on a CPU, 32768 on a GPU."},
+        metadata={"help": "Most tokens the engine back-propagates at once; 4096 on a CPU, 32768 on a GPU."},
     )
     loss_type: str = field(
         default="dr_grpo",

@@ -200,7 +200,7 @@ class PackedUpdate(GRPOTrainer):
     @property
     def token_budget(self) -> int:
         """Most packed tokens forwarded and back-propagated at once."""
-        return self.args.update_token_budget or (8192 if self.accelerator.device.type == "cpu" else 32_768)
+        return self.args.update_token_budget or (4096 if self.accelerator.device.type == "cpu" else 32_768)
 
 
 @dataclass(frozen=True)
