@@ -85,15 +85,20 @@ class PackedUpdate(GRPOTrainer):
         """Forward and backward of a unit, slice by slice; ranks meet in their last one."""
         slices = self._slices(unit)
         metrics = _SliceMetrics(self._metrics["train"])
+        policy = torch.zeros(1, device=self.accelerator.device)
         for number, part in enumerate(slices):
             with self.accelerator.no_sync(model) if number < len(slices) - 1 else nullcontext():
                 loss = self._slice_loss(model, part)
                 self.accelerator.backward(loss)
             total = total + loss.detach()
+            if self._entropy_bonus_enabled:
+                policy += self._metrics["train"]["policy_loss"][-1] * part.weight / self._micro_batches
             metrics.collect(_tokens(part.rows) if part.weight else 0)
         metrics.merge(self.accelerator)
         if self._entropy_bonus_enabled:
-            self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef  # a slice's is rescaled
+            # Sums, not means, of what was logged for the slices; and the coefficient as it is, not a slice's.
+            self._metrics["train"]["policy_loss"][-1] = float(self.accelerator.gather(policy).mean())
+            self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef
         live = sum(len(part.rows["advantages"]) for part in slices if part.weight)
         self._metrics["train"]["frac_rows_updated"].append(live / len(unit["advantages"]))
         return total
