@@ -13,9 +13,12 @@ from tests.smallest import write_recipe
 
 from maxrl.experiments.records import Comparison
 
+STEPS = 6000
+"""Far more than a run makes before the other one has started: some hundred a second."""
+
 
 def start(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
-    recipe = write_recipe(tmp_path, max_steps=400, save_steps=5, save_total_limit=1)
+    recipe = write_recipe(tmp_path, max_steps=STEPS, save_steps=5, save_total_limit=1)
     command = [sys.executable, "-m", "maxrl.cli", "compare", "-q", f"--config={recipe}", "--output_dir=out"]
     return subprocess.Popen(
         [*command, "--jobs", "2", *words],
@@ -99,4 +102,4 @@ def test_workers_end_with_their_parent(tmp_path: Path, environment: dict[str, st
     before = [steps(folder) for folder in folders]
     time.sleep(1)
     assert [steps(folder) for folder in folders] == before
-    assert max(before) < 400
+    assert max(before) < STEPS
