@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
@@ -97,8 +98,15 @@ def _evaluate_on_first(
         # Without the mixed precision that training puts around it: before, after and `maxrl eval` measure alike.
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
-    trainer.accelerator.wait_for_everyone()
+    _meet(trainer)
     return result
+
+
+def _meet(trainer: MaxRLTrainer) -> None:
+    """Wait for the other processes, by exchanging a number: on a busy machine gloo's own barrier was seen to let one rank
+    through and keep the other.
+    """
+    trainer.accelerator.gather(torch.zeros(1, device=trainer.accelerator.device))
 
 
 def announce_warm_start(recipe: Recipe, console: Console) -> Callable[[int, float], None]:
@@ -208,5 +216,5 @@ def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluati
         }
         with atomic_text(folder / "run.json") as sink:
             json.dump(summary, sink, indent=2)
-    trainer.accelerator.wait_for_everyone()
+    _meet(trainer)
     return run_record(folder, folder.parent)
