@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,29 @@ STEPS = 6000
 """Far more than a run makes before the other one has started: some hundred a second."""
 
 
-def start(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
+    """Starts `maxrl compare` with some more words; what a failed test leaves running is killed, its workers with it."""
+    started: list[subprocess.Popen[str]] = []
     recipe = write_recipe(tmp_path, max_steps=STEPS, save_steps=5, save_total_limit=1)
     command = [sys.executable, "-m", "maxrl.cli", "compare", "-q", f"--config={recipe}", "--output_dir=out"]
-    return subprocess.Popen(
-        [*command, "--jobs", "2", *words],
-        cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [*command, "--jobs", "2", *words],
+                cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:  # closes its pipe
+            process.kill()
 
 
 def steps(folder: Path) -> int:
@@ -32,7 +49,7 @@ def steps(folder: Path) -> int:
 
 
 def wait_for_steps(folders: list[Path], count: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # against waiting for ever, also on a busy machine
     while min(steps(folder) for folder in folders) < count:
         assert time.monotonic() < deadline, "the runs do not get going"
         time.sleep(0.02)
@@ -53,10 +70,8 @@ def workers_of(parent: int) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_own_run_alone(tmp_path: Path, environment: dict[str, str]) -> None:
-    process = start(
-        tmp_path, environment, "--estimators", "maxrl", "rloo", "grpo", "--seeds", "0", "--max_steps", "30"
-    )
+def test_a_killed_worker_costs_its_own_run_alone(tmp_path: Path, start: Start) -> None:
+    process = start("--estimators", "maxrl", "rloo", "grpo", "--seeds", "0", "--max_steps", "200")
     out = tmp_path / "out"
     wait_for_steps([out / "maxrl-seed0"], 2)
     victim = min(workers_of(process.pid).values())  # the first one started makes the first run
@@ -75,12 +90,12 @@ def test_a_killed_worker_costs_its_own_run_alone(tmp_path: Path, environment: di
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_running_and_starts_no_other(tmp_path: Path, environment: dict[str, str]) -> None:
-    process = start(tmp_path, environment, "--estimators", "maxrl", "rloo", "--seeds", "0", "1")
+def test_ctrl_c_saves_the_running_and_starts_no_other(tmp_path: Path, start: Start) -> None:
+    process = start("--estimators", "maxrl", "rloo", "--seeds", "0", "1")
     out = tmp_path / "out"
     wait_for_steps([out / "maxrl-seed0", out / "rloo-seed0"], 3)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
     assert errors.strip().splitlines()[-1] == "maxrl: failed: interrupted"
     for name in ("maxrl-seed0", "rloo-seed0"):
@@ -92,8 +107,23 @@ def test_ctrl_c_saves_the_running_and_starts_no_other(tmp_path: Path, environmen
 
 
 @pytest.mark.slow
-def test_workers_end_with_their_parent(tmp_path: Path, environment: dict[str, str]) -> None:
-    process = start(tmp_path, environment, "--estimators", "maxrl", "rloo", "--seeds", "0")
+def test_ctrl_c_ends_workers_that_do_not_train_yet(tmp_path: Path, start: Start) -> None:
+    process = start("--estimators", "maxrl", "rloo", "--seeds", "0")
+    deadline = time.monotonic() + 300
+    while len(workers_of(process.pid)) < 2:
+        assert time.monotonic() < deadline, "the workers do not start"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1] == "maxrl: failed: interrupted"
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").glob("*/run.json"))
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(tmp_path: Path, start: Start) -> None:
+    process = start("--estimators", "maxrl", "rloo", "--seeds", "0")
     folders = [tmp_path / "out" / name for name in ("maxrl-seed0", "rloo-seed0")]
     wait_for_steps(folders, 2)
     process.kill()

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -77,13 +78,15 @@ def run_jobs(jobs: Sequence[Job], at_once: int, look: Callable[[], object]) -> N
 def _start(job: Job, threads: int) -> Job:
     arguments = (job.fields, job.folder, os.getpid(), threads)
     job.process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
-    # A new process inherits both: it ignores Ctrl-C from its first moment on, and torch reads its threads on import.
-    previous, omp = signal.signal(signal.SIGINT, signal.SIG_IGN), os.environ.get("OMP_NUM_THREADS")
+    # A new process inherits both: Ctrl-C waits until it can act on it, and torch reads its threads on import.
+    resource_tracker.ensure_running()  # which start() would do, letting Ctrl-C through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    omp = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
         job.process.start()
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.environ.pop("OMP_NUM_THREADS")
         if omp is not None:
             os.environ["OMP_NUM_THREADS"] = omp
@@ -113,9 +116,12 @@ def _work(fields: Fields, folder: Path, parent: int, threads: int) -> None:
     (folder / ERROR_FILE).unlink(missing_ok=True)
     how = {"resume_from_checkpoint": "true"} if last_checkpoint(folder) else {"overwrite_output_dir": True}
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         train_run(make_recipe({**fields, **how}))
     except Interrupted as interrupted:
         sys.exit(str(interrupted))
+    except KeyboardInterrupt:  # before or after training
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 — whatever it is, the parent makes a row of it
         folder.mkdir(parents=True, exist_ok=True)
         summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
