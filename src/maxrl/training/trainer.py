@@ -212,11 +212,8 @@ class MaxRLTrainer(PackedUpdate):
         try:
             advantages_GN = self.estimator(signal_GN)
         except RewardError as error:
-            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if mode == "train":
-                # Every rank sees the gathered rewards and comes here, so that saving together is safe.
-                if not checkpoint.exists():  # one of this very step is as good, and exact
-                    self._save_checkpoint(self.model, trial=None)
+                self._save_before_stopping()
                 raise RewardError(
                     f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
                     f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"
@@ -225,6 +222,14 @@ class MaxRLTrainer(PackedUpdate):
         self._log_signal(signal_GN, advantages_GN, mode)
         self._replace_advantages(output, advantages_GN.flatten())
         return output
+
+    def _save_before_stopping(self) -> None:
+        """Save a checkpoint, unless there is one of this very step. Every rank sees the gathered rewards and comes here."""
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        found = torch.tensor([int(checkpoint.exists())], device=self.accelerator.device)
+        # Decided together: one rank's new folder would keep a later one from saving its part.
+        if not self.accelerator.gather(found).any():
+            self._save_checkpoint(self.model, trial=None)
 
     def _signal(self, num_generations: int) -> Tensor:
         """What the estimator sees, (groups, rollouts) over all ranks; NaN where no reward function gave a value."""
