@@ -24,9 +24,10 @@ def test_two_ranks_leave_one_run(tmp_path: Path, policy_folder: Path) -> None:
         "--use_cpu",
         "--per_device_train_batch_size=8",
     ]
-    for more in ([], ["--overwrite_output_dir"]):
+    late = str(Path(__file__).with_name("late_rank.py"))
+    for program in (["-m", "maxrl.cli", *words], [late, *words, "--overwrite_output_dir"]):
         done = subprocess.run(
-            [*launcher, "-m", "maxrl.cli", *words, *more],
+            [*launcher, *program],
             cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             capture_output=True,

@@ -1,8 +1,5 @@
 """`maxrl train`."""
 
-import atexit
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,17 +41,4 @@ def run(argv: Sequence[str]) -> int:
             curve = "  ".join(f"pass@{entry.k} {entry.estimate:.3f}" for entry in record.evaluation.pass_at_k)
             print(f"after training: {curve}")
         print(f"run: {recipe.training.output_dir}")
-    if recipe.training.world_size > 1 and recipe.training.device.type == "cpu":
-        _leave_gloo()
     return 0
-
-
-def _leave_gloo() -> None:
-    """End this rank at once, everything being on disk, instead of taking gloo's objects down, where it may hang.
-
-    What is registered to run at exit (loggers that upload) still runs.
-    """
-    sys.stdout.flush()
-    atexit._run_exitfuncs()
-    sys.stderr.flush()
-    os._exit(0)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
@@ -36,9 +35,6 @@ from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.training import MaxRLTrainer
-
-_KEPT: list[MaxRLTrainer] = []
-"""Trainers of several processes, kept to the end: one time in ten, gloo hangs while one is taken down."""
 
 
 class Interrupted(MaxRLError):
@@ -69,9 +65,7 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
             write_header(recipe, folder)
     policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
     trainer = _trainer(recipe, policy, folder, data)
-    if recipe.training.world_size > 1:
-        _KEPT.append(trainer)
-    if recipe.run.eval_before_training and not (folder / "eval_before.json").is_file():
+    if recipe.run.eval_before_training:
         _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
     if checkpoint:
         console.print(f"resuming from {checkpoint}")
@@ -92,21 +86,19 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
 def _evaluate_on_first(
     recipe: Recipe, policy: Policy, trainer: MaxRLTrainer, folder: Path, console: Console, label: str
 ) -> Evaluation | None:
-    """Evaluate in the first process while the others wait; None there, and for a run on a data set."""
+    """Evaluate in the first process while the others wait; None there, and for a run on a data set.
+
+    A run that is resumed keeps its evaluation before training. Only the first process looks whether there is one: it
+    may have written it before the others come to look, and then they would not meet.
+    """
     result = None
-    if recipe.task is not None and trainer.is_world_process_zero():
+    kept = label == "_before" and (folder / "eval_before.json").is_file()
+    if recipe.task is not None and trainer.is_world_process_zero() and not kept:
         # Without the mixed precision that training puts around it: before, after and `maxrl eval` measure alike.
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
-    _meet(trainer)
+    trainer.accelerator.wait_for_everyone()
     return result
-
-
-def _meet(trainer: MaxRLTrainer) -> None:
-    """Wait for the other processes, by exchanging a number: on a busy machine gloo's own barrier was seen to let one rank
-    through and keep the other.
-    """
-    trainer.accelerator.gather(torch.zeros(1, device=trainer.accelerator.device))
 
 
 def announce_warm_start(recipe: Recipe, console: Console) -> Callable[[int, float], None]:
@@ -216,5 +208,5 @@ def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluati
         }
         with atomic_text(folder / "run.json") as sink:
             json.dump(summary, sink, indent=2)
-    _meet(trainer)
+    trainer.accelerator.wait_for_everyone()
     return run_record(folder, folder.parent)
