@@ -5,7 +5,6 @@ ranks). ROLLOUTS is `scripted` or `sampled`; BACKEND, of the update, `engine` or
 """
 
 import faulthandler
-import os
 import sys
 from typing import Any
 
@@ -95,9 +94,6 @@ def main(policy: str, output: str, rows: int, source: str, backend: str) -> None
             output,
         )
     trainer.accelerator.wait_for_everyone()
-    sys.stdout.flush()
-    # Now and then gloo hangs while its objects are taken down in a process that is done.
-    os._exit(0)
 
 
 if __name__ == "__main__":
