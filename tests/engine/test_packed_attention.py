@@ -24,6 +24,8 @@ CASES = {
     "prompts alone": groups_of((4, (1, 0)), (2, ()), (1, (1,))),
     "at the border": groups_of((3, (SMALL_TRIANGLE + 1, 5))),  # the last token is not fed in
     "behind the border": groups_of((3, (SMALL_TRIANGLE + 2, 5, 0)), (3, (7, 1, 2)), (2, (4,))),
+    # Batched by length, or almost all would be padding.
+    "one of them long": groups_of((3, (120, *[4, 2] * 20)), (3, (100, *[3, 5] * 20)), (2, (4,))),
 }
 
 KERNELS = [

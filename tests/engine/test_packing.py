@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.engine.policies import RAGGED, groups_of
 
-from maxrl.engine import PromptGroup, pack, split_groups
+from maxrl.engine import PackedGroups, PromptGroup, pack, split_groups
 from maxrl.engine.packed_attention import visible
 from maxrl.errors import InputError
 
@@ -77,23 +77,33 @@ def test_rows_of_values() -> None:
         packed.rows(values, width=2)
 
 
+def places(packed: PackedGroups) -> list[int]:
+    """Every position of the sequence that attention goes through."""
+    seen = [position for prompts in packed.prompt_blocks for position in prompts.flatten().tolist()]
+    for block in packed.completion_blocks:
+        seen += (block.index if block.valid is None else block.index[block.valid]).flatten().tolist()
+    return sorted(seen)
+
+
 def test_blocks_hold_each_token_once() -> None:
-    groups = groups_of((2, (4, 1)), (2, (2, 6)), (3, (1, 1)), (2, (3,)), (2, (3, 3)))
-    packed = pack(groups)
-    assert [tuple(block.prompt_index.shape) for block in packed.blocks] == [(3, 2), (1, 3), (1, 2)]
-    assert [tuple(block.completion_index.shape) for block in packed.blocks] == [
-        (3, 2, 5),
-        (1, 2, 0),
-        (1, 1, 2),
-    ]
-    seen = []
-    for block in packed.blocks:
-        seen += block.prompt_index.flatten().tolist()
-        index = block.completion_index
-        seen += (index if block.valid is None else index[block.valid]).flatten().tolist()
-        assert int(block.prompt_index.min()) >= 0
-    assert sorted(seen) == list(range(packed.input_ids.shape[1]))
-    assert [block.valid is None for block in packed.blocks] == [False, True, True]
+    packed = pack(groups_of((2, (4, 1)), (2, (2, 6)), (3, (1, 1)), (2, (3,)), (2, (3, 3))))
+    assert [tuple(prompts.shape) for prompts in packed.prompt_blocks] == [(4, 2), (1, 3)]
+    assert [tuple(block.index.shape) for block in packed.completion_blocks] == [(3, 2, 5), (1, 1, 2)]
+    assert [tuple(block.prompt_index.shape) for block in packed.completion_blocks] == [(3, 2), (1, 2)]
+    assert places(packed) == list(range(packed.input_ids.shape[1]))
+    assert [block.valid is None for block in packed.completion_blocks] == [False, True]
+
+
+def test_one_long_completion_does_not_make_the_others_long() -> None:
+    packed = pack(groups_of((5, (800, *[15] * 60)), (5, (700, *[15] * 60)), (5, (0, 1, 900, *[15] * 58))))
+    assert places(packed) == list(range(packed.input_ids.shape[1]))
+    slots = sum(block.index.numel() for block in packed.completion_blocks)
+    assert slots <= 2 * packed.input_ids.shape[1]
+    for block in packed.completion_blocks:
+        # Each lies beside its own prompt.
+        for group, prompt in enumerate(block.prompt_index):
+            own = block.index[group] if block.valid is None else block.index[group][block.valid[group]]
+            assert set(packed.group_ids[own.flatten()].tolist()) == {int(packed.group_ids[prompt[0]])}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +147,16 @@ def test_a_group_is_cut_into_parts_of_one_size() -> None:
     groups = groups_of((4, (3,) * 9))
     # 22 tokens: four completions would fit, but three times three leave no small rest.
     assert shape(list(split_groups(groups, 12))) == [[(4, [3] * 3)]] * 3
+
+
+def test_a_completion_that_cannot_fit_leaves_the_others_together() -> None:
+    groups = groups_of((4, (3, 3, 30, 3, 3, 3)))
+    assert shape(list(split_groups(groups, 10))) == [[(4, [3, 3])], [(4, [30])], [(4, [3, 3, 3])]]
+
+
+def test_one_token_each_is_cut_by_its_logits() -> None:
+    groups = groups_of((4, (1,) * 6))
+    assert shape(list(split_groups(groups, 10, 3))) == [[(4, [1] * 3)]] * 2
 
 
 def test_logits_have_a_budget_of_their_own() -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maxrl.engine.cpu_attention import attend, attend_backward
-from maxrl.engine.packing import Block, PackedGroups
+from maxrl.engine.packing import CompletionBlock, PackedGroups
 from maxrl.errors import unknown_name
 
 
@@ -112,32 +112,36 @@ class _BlockAttention(torch.autograd.Function):
         out = torch.empty_like(query, memory_format=torch.contiguous_format)
         kept = []
         with torch.autocast(query.device.type, enabled=False):
-            for block in packed.blocks:
-                kept += [_prompts_forward(query, key, value, block, scale, out)]
-                kept += [_completions_forward(query, key, value, block, scale, out)]
+            for index in packed.prompt_blocks:
+                kept.append(_prompts_forward(query, key, value, index, scale, out))
+            for block in packed.completion_blocks:
+                kept.append(_completions_forward(query, key, value, block, scale, out))
         ctx.save_for_backward(query, key, value, out, *kept)
         ctx.packed, ctx.scale = packed, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        query, key, value, out, *kept = ctx.saved_tensors
+        query, key, value, out, *lse = ctx.saved_tensors
+        packed: PackedGroups = ctx.packed
         grads = tuple(
             torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (query, key, value)
         )
         inputs = (query, key, value, out, grad)
         with torch.autocast(query.device.type, enabled=False):
-            for number, block in enumerate(ctx.packed.blocks):
-                _prompts_backward(*inputs, block, ctx.scale, kept[2 * number], grads)
-                _completions_backward(*inputs, block, ctx.scale, kept[2 * number + 1], grads)
+            # Prompts first: they set what completions add to.
+            for index in packed.prompt_blocks:
+                _prompts_backward(*inputs, index, ctx.scale, lse.pop(0), grads)
+            for block in packed.completion_blocks:
+                _completions_backward(*inputs, block, ctx.scale, lse.pop(0), grads)
         return *grads, None, None
 
 
 def _prompts_forward(
-    query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float, out: Tensor
+    query: Tensor, key: Tensor, value: Tensor, prompts: Tensor, scale: float, out: Tensor
 ) -> Tensor:
-    """Prompts, each causally; returns their log-sum-exp."""
-    index = block.prompt_index[:, None]  # as if each were the one completion of its group
+    """Prompts (g, P), each causally; returns their log-sum-exp."""
+    index = prompts[:, None]  # as if each were the one completion of its group
     q, (k, v) = _folded(query, key, index), _keys(index, key, value)
     part, lse = attend(q.flatten(3, 4), k, v, scale, causal=True)
     out[index] = _unfolded(part.view_as(q))
@@ -145,10 +149,10 @@ def _prompts_forward(
 
 
 def _prompts_backward(
-    query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, block: Block, scale: float, lse: Tensor,
+    query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, prompts: Tensor, scale: float, lse: Tensor,
     grads: tuple[Tensor, ...],
 ) -> None:  # fmt: skip
-    index = block.prompt_index[:, None]
+    index = prompts[:, None]
     q, o, do = (_folded(tensor, key, index) for tensor in (query, out, grad))
     flat = (tensor.flatten(3, 4) for tensor in (do, q, o))
     dq, *dkv = attend_backward(*flat, *_keys(index, key, value), lse, scale, causal=True)
@@ -158,13 +162,11 @@ def _prompts_backward(
 
 
 def _completions_forward(
-    query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float, out: Tensor
+    query: Tensor, key: Tensor, value: Tensor, block: CompletionBlock, scale: float, out: Tensor
 ) -> Tensor:
     """Completions on all of their prompt and, causally, on themselves; returns the log-sum-exp of both together."""
-    index = block.completion_index
+    index = block.index
     q = _folded(query, key, index)
-    if not index.numel():
-        return q.new_empty(0)
     prompt_out, prompt_lse = attend(q.flatten(2, 4), *_keys(block.prompt_index, key, value), scale)
     own_out, own_lse = attend(q.flatten(3, 4), *_keys(index, key, value), scale, causal=True)
     prompt_lse, own_lse = prompt_lse.view(q.shape[:-1]), own_lse.view(q.shape[:-1])
@@ -176,12 +178,10 @@ def _completions_forward(
 
 
 def _completions_backward(
-    query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, block: Block, scale: float, lse: Tensor,
-    grads: tuple[Tensor, ...],
+    query: Tensor, key: Tensor, value: Tensor, out: Tensor, grad: Tensor, block: CompletionBlock, scale: float,
+    lse: Tensor, grads: tuple[Tensor, ...],
 ) -> None:  # fmt: skip
-    index = block.completion_index
-    if not index.numel():
-        return
+    index = block.index
     q, o, do = (_folded(tensor, key, index) for tensor in (query, out, grad))
     if block.valid is not None:
         do = do * block.valid[:, None, :, None, :, None]
@@ -215,8 +215,8 @@ def _keys(index: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor[index].movedim(-2, 1) for tensor in tensors)
 
 
-def _scatter(target: Tensor, block: Block, values: Tensor) -> None:
+def _scatter(target: Tensor, block: CompletionBlock, values: Tensor) -> None:
     if block.valid is None:
-        target[block.completion_index] = values.to(target.dtype)
+        target[block.index] = values.to(target.dtype)
     else:
-        target[block.completion_index[block.valid]] = values[block.valid].to(target.dtype)
+        target[block.index[block.valid]] = values[block.valid].to(target.dtype)

@@ -12,13 +12,22 @@ longest.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from maxrl.errors import InputError
+
+MOST_PADDING = 2
+"""Slots of a batch of completions for each token in them, at most; what is padded costs as much as what is not."""
+
+SMALL_BLOCK = 4096
+"""So many slots may be padding: one batch more would cost more."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,15 @@ class PromptGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Groups of one shape within a packed sequence, so that attention takes them as one batch.
+class CompletionBlock:
+    """Completions of about one length, so that attention takes them as one batch; as many of each group.
 
     Shapes: g groups, P prompt tokens, n completions, T the longest completion's inputs.
     """
 
     prompt_index: Tensor
-    """(g, P) positions in the sequence."""
-    completion_index: Tensor
+    """(g, P) positions in the sequence of what they go on from."""
+    index: Tensor
     """(g, n, T) positions in the sequence; where a completion is shorter, any position of the sequence."""
     valid: Tensor | None
     """(g, n, T) false where a completion is shorter than T; None where none is."""
@@ -69,7 +78,10 @@ class PackedGroups:
     """(M,) the completion tokens."""
     lengths: tuple[int, ...]
     """Tokens of each completion, in the order of the groups."""
-    blocks: tuple[Block, ...]
+    prompt_blocks: tuple[Tensor, ...]
+    """(g, P) positions of the g prompts of one length, for every length there is."""
+    completion_blocks: tuple[CompletionBlock, ...]
+    """Every completion that has inputs, in one of them."""
 
     def rows(self, values_M: Tensor, *, width: int | None = None) -> Tensor:
         """(R, width) of values per completion token, one row per completion, zero behind its end."""
@@ -103,7 +115,7 @@ def pack(groups: Sequence[PromptGroup], device: torch.device | str = "cpu") -> P
     keep: list[int] = []
     source: list[int] = []
     targets: list[int] = []
-    spans: list[tuple[int, int, list[tuple[int, int]]]] = []
+    spans: list[_Span] = []
     completion = 0
     for group_id, group in enumerate(groups):
         start, length = len(ids), len(group.prompt)
@@ -124,10 +136,10 @@ def pack(groups: Sequence[PromptGroup], device: torch.device | str = "cpu") -> P
                 source.extend(range(len(keep), len(keep) + count))
                 keep.extend(range(begin, begin + count))
                 targets.extend(tokens)
-            inputs.append((begin, count))
+            inputs.append(range(begin, begin + count))
             completion += 1
         group_ids.extend([group_id] * (len(ids) - start))
-        spans.append((start, length, inputs))
+        spans.append(_Span(range(start, start + length), inputs))
 
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
@@ -141,28 +153,70 @@ def pack(groups: Sequence[PromptGroup], device: torch.device | str = "cpu") -> P
         source=tensor(source),
         targets=tensor(targets),
         lengths=tuple(len(tokens) for group in groups for tokens in group.completions),
-        blocks=tuple(_blocks(spans, torch.device(device))),
+        prompt_blocks=tuple(_prompt_blocks(spans, torch.device(device))),
+        completion_blocks=tuple(_completion_blocks(spans, torch.device(device))),
     )
 
 
-def _blocks(spans: Sequence[tuple[int, int, list[tuple[int, int]]]], device: torch.device) -> Iterator[Block]:
-    """One block for all groups with as many prompt tokens and as many completions."""
-    shapes: dict[tuple[int, int], list[tuple[int, int, list[tuple[int, int]]]]] = {}
-    for span in spans:
-        shapes.setdefault((span[1], len(span[2])), []).append(span)
-    for (prompt_length, count), members in shapes.items():
-        prompt_start = torch.tensor([start for start, _, _ in members])
-        prompt_index = prompt_start[:, None] + torch.arange(prompt_length)
-        inputs = torch.tensor([span[2] for span in members], dtype=torch.long).view(len(members), count, 2)
-        start, length = inputs[..., :1], inputs[..., 1:]
-        step = torch.arange(int(length.max()) if count else 0)
-        valid = step < length
-        index = torch.where(valid, start + step, prompt_start[:, None, None])
-        yield Block(
-            prompt_index=prompt_index.to(device),
-            completion_index=index.to(device),
-            valid=None if bool(valid.all()) else valid.to(device),
-        )
+@dataclass(frozen=True)
+class _Span:
+    """Where a group lies in the sequence."""
+
+    prompt: range
+    completions: Sequence[range]
+
+
+def _prompt_blocks(spans: Sequence[_Span], device: torch.device) -> Iterator[Tensor]:
+    for prompts in _by_key([span.prompt for span in spans], len):
+        yield torch.tensor(prompts, device=device)
+
+
+def _completion_blocks(spans: Sequence[_Span], device: torch.device) -> Iterator[CompletionBlock]:
+    """As few batches as keep the padding below `MOST_PADDING`."""
+    for members in _by_key(spans, lambda span: (len(span.prompt), len(span.completions))):
+        if not _padded_too_much(members):
+            yield from _block(members, device)
+            continue
+        # Between one power of two and the next, at most half is padding.
+        classes = [
+            _Span(span.prompt, same)
+            for span in members
+            for same in _by_key(span.completions, lambda completion: len(completion).bit_length())
+        ]
+        for same in _by_key(
+            classes, lambda span: (len(span.completions), len(span.completions[0]).bit_length())
+        ):
+            yield from _block(same, device)
+
+
+def _padded_too_much(spans: Sequence[_Span]) -> bool:
+    lengths = [len(completion) for span in spans for completion in span.completions]
+    slots = len(lengths) * max(lengths, default=0)
+    return slots > max(SMALL_BLOCK, MOST_PADDING * sum(lengths))
+
+
+def _block(spans: Sequence[_Span], device: torch.device) -> Iterator[CompletionBlock]:
+    """Groups of one shape as one batch; nothing where there are no inputs."""
+    start = torch.tensor([[completion.start for completion in span.completions] for span in spans])[..., None]
+    length = torch.tensor([[len(completion) for completion in span.completions] for span in spans])[..., None]
+    if not length.sum():
+        return
+    step = torch.arange(int(length.max()))
+    valid = step < length
+    index = torch.where(valid, start + step, start.new_tensor(spans[0].prompt.start))
+    yield CompletionBlock(
+        prompt_index=torch.tensor([span.prompt for span in spans], device=device),
+        index=index.to(device),
+        valid=None if bool(valid.all()) else valid.to(device),
+    )
+
+
+def _by_key(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterator[list[Item]]:
+    """Items that have the same key, in order of their first."""
+    found: dict[Hashable, list[Item]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    yield from found.values()
 
 
 def split_groups(
@@ -195,19 +249,24 @@ def split_groups(
 
 
 def _parts(group: PromptGroup, token_budget: int, targets: float) -> Iterator[PromptGroup]:
+    """The group, or parts of about the same size that fit; only a completion too long by itself does not."""
     own = group.packed_tokens - len(group.prompt)
-    room = max(1, token_budget - len(group.prompt))
-    count = max(1, math.ceil(own / room), math.ceil(sum(map(len, group.completions)) / targets))
-    while True:
-        # As many completions in each part; where they differ in length, a part may still be too large.
-        size = math.ceil(len(group.completions) / count) or 1
-        starts = range(0, max(1, len(group.completions)), size)
-        parts = [PromptGroup(group.prompt, group.completions[start : start + size]) for start in starts]
-        fits = all(
-            part.packed_tokens <= token_budget and sum(map(len, part.completions)) <= targets
-            for part in parts
-        )
-        if fits or size == 1:
-            yield from parts
-            return
-        count += 1
+    logits = sum(map(len, group.completions))
+    room = token_budget - len(group.prompt)
+    if own <= room and logits <= targets:
+        yield group
+        return
+    count = max(1, math.ceil(own / max(1, room)), math.ceil(logits / targets))
+    part: list[Sequence[int]] = []
+    tokens = predicted = 0
+    for completion in group.completions:
+        more = max(0, len(completion) - 1)
+        full = tokens + more > room or predicted + len(completion) > targets
+        share = tokens >= own / count and predicted >= logits / count
+        if part and (full or share):
+            yield PromptGroup(group.prompt, part)
+            part, tokens, predicted = [], 0, 0
+        part.append(completion)
+        tokens += more
+        predicted += len(completion)
+    yield PromptGroup(group.prompt, part)
