@@ -14,7 +14,7 @@ from transformers import GenerationConfig, Qwen2ForCausalLM
 
 from maxrl.engine import Completion, SamplingParams, SharedPrefixGenerator
 from maxrl.engine.draws import filtered
-from maxrl.errors import InputError
+from maxrl.errors import InputError, MaxRLError
 
 MakeChain = Callable[[Mapping[int, Mapping[int, float]]], Qwen2ForCausalLM]
 
@@ -264,3 +264,13 @@ def test_requests_that_make_no_sense_are_refused(changed: dict[str, Any], says: 
 def test_generators_that_cannot_work_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         generator(build("qwen2"), **options)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_has_diverged_is_named(temperature: float) -> None:
+    model = build("qwen2")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.nan)
+    params = SamplingParams(max_completion_length=3, temperature=temperature)
+    with pytest.raises(MaxRLError, match=r"logits are not finite: its weights have diverged.*learning rate"):
+        SharedPrefixGenerator(model, stop_ids=[2]).generate([[1, 2]], params, seeds=[0])

@@ -162,6 +162,29 @@ def test_a_small_budget_splits_and_changes_nothing(batch_tokens: int) -> None:
     assert kinds.count("read") == {1: 30, 15: 30, 31: 14, 33: 13, 60: 7, 1000: 1}[batch_tokens]
 
 
+def test_a_long_prompt_is_drawn_apart() -> None:
+    """Beside it every other prompt would be as long in the cache."""
+    model = build("qwen2")
+    short = [tokens(3, seed) for seed in range(20)]
+    long = tokens(400, 99)
+    expected = generator(model, NEVER).generate(short, PARAMS, seeds=range(20))
+    passes = Passes(model)
+    found = generator(model, NEVER).generate(
+        [*short[:7], long, *short[7:]], PARAMS, seeds=[*range(7), 50, *range(7, 20)]
+    )
+    assert_same(expected, found[:7] + found[8:])
+    assert passes.batches() == [(20 * 3, 20 * 6), (400, 6)]
+    # Ever so few rollouts of their own leave no room for more than one prompt of 9 padded to 10.
+    passes.seen.clear()
+    pair = [tokens(10, 1), tokens(9, 2)]
+    once = SamplingParams(max_completion_length=10, num_generations=1)
+    generator(model, NEVER, batch_tokens=39).generate(pair, once, seeds=[0, 1])
+    assert [rollouts for _, rollouts in passes.batches()] == [1, 1]
+    passes.seen.clear()
+    generator(model, NEVER, batch_tokens=40).generate(pair, once, seeds=[0, 1])
+    assert [rollouts for _, rollouts in passes.batches()] == [2]
+
+
 def test_the_default_budget_is_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("qwen3")
     # Keys and values of 2 layers, 1 head of 16 numbers, 4 bytes each.

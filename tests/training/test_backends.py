@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -84,6 +85,19 @@ def test_auto_says_why_not(make: Any, tokenizer: Any, caplog: pytest.LogCaptureF
         "it has layers of another kind than full attention (sliding_attention)",
     ]
     trainer.train()
+
+
+def test_what_one_process_cannot_do_none_does(
+    make: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would meet at different places otherwise."""
+    another = torch.ones(1, dtype=torch.long)
+    monkeypatch.setattr(Accelerator, "gather", lambda self, own: torch.cat([own, another]))
+    with caplog.at_level(logging.WARNING, logger="maxrl"):
+        trainer = make()
+    assert trainer.engine is None
+    assert not trainer.packed
+    assert caplog.messages[0].endswith("shared-prefix engine: another process cannot use it")
 
 
 def no_rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:

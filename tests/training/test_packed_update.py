@@ -131,6 +131,13 @@ def test_micro_batches_become_one_unit(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
 
 
+def test_an_entropy_bonus_over_two_units_of_a_step_is_logged_once(weights_after: Any) -> None:
+    fields = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 4, "steps_per_generation": 2}
+    _, trainer = weights_after(update_backend="engine", entropy_coef=0.05, max_steps=2, **fields)
+    logged = [row["entropy_coef"] for row in trainer.state.log_history if "entropy_coef" in row]
+    assert logged == [0.05, 0.05]
+
+
 def test_several_optimizer_steps_per_generation_keep_groups_whole(weights_after: Any) -> None:
     seen: list[list[list[int]]] = []
 

@@ -70,6 +70,9 @@ def choose(logits_RV: Tensor, params: SamplingParams, uniform_R: Tensor | None) 
     # Just below the total, so that rounding never points behind the last token of positive probability.
     target_R = torch.minimum(uniform_R * total_R, total_R.nextafter(torch.zeros_like(total_R)))
     tokens_R = torch.searchsorted(cumulative_RV, target_R[:, None], right=True)[:, 0]
+    tokens_R = tokens_R.clamp_(
+        max=logits_RV.shape[-1] - 1
+    )  # logits that are not finite: the log-probability says so
     return tokens_R, _logprobs(logits_RV, tokens_R)
 
 

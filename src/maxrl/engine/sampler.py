@@ -16,9 +16,9 @@ from maxrl.engine.cache import PrefillState, SharedCache
 from maxrl.engine.decoder import Decoder, next_logits
 from maxrl.engine.draws import choose, rollout_keys, uniforms
 from maxrl.engine.modes import evaluation_mode
-from maxrl.engine.packing import PromptGroup, pack, split_groups
+from maxrl.engine.packing import MOST_PADDING, PromptGroup, pack, split_groups
 from maxrl.engine.protocol import Completion, SamplingParams, check_request
-from maxrl.errors import InputError
+from maxrl.errors import InputError, MaxRLError
 
 CACHE_BYTES = 2**30
 """Default bound on the keys and values of one batch; on a GPU, half of the memory that is free."""
@@ -39,9 +39,9 @@ class _Batch:
     keys: list[int]
     rows: list[int]
 
-    def tokens(self, params: SamplingParams) -> int:
-        """What it holds when its completions are as long as they may be."""
-        return sum(map(len, self.prompts)) + len(self.rows) * params.max_completion_length
+    def slots(self, params: SamplingParams) -> int:
+        """Tokens it has room for: prompts are as long as the longest, completions as they may be."""
+        return len(self.prompts) * max(map(len, self.prompts)) + len(self.rows) * params.max_completion_length
 
 
 class SharedPrefixGenerator:
@@ -106,7 +106,7 @@ class SharedPrefixGenerator:
                         raise
                     completions = None  # what was tried is freed only after the handler, with its traceback
                 if completions is None:
-                    self.batch_tokens = max(1, batch.tokens(params) // 2)
+                    self.batch_tokens = max(1, batch.slots(params) // 2)
                     self._report(batch, next(model.parameters()).device)
                     rest = [row for part in [batch, *waiting] for row in part.rows]
                     waiting = list(self._batches(prompts, groups, keys, params, rest))
@@ -147,22 +147,25 @@ class SharedPrefixGenerator:
         params: SamplingParams,
         wanted: Iterable[int],
     ) -> Iterator[_Batch]:
-        """Wanted rollouts in order of their prompts' lengths, so that prompts read together are padded little."""
+        """Wanted rollouts in order of their prompts' lengths: in the cache, a batch's are padded to the longest."""
         budget = self.batch_tokens or self._default_tokens()
         text = self.model.config.get_text_config()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
         most = max(1, LOGIT_BYTES // (4 * text.vocab_size))
         order = sorted(wanted, key=lambda row: (len(prompts[groups[row]]), groups[row]))
         rows: list[int] = []
-        used = 0
+        distinct = prompt_tokens = 0
         for row in order:
+            length = len(prompts[groups[row]])
             new = not rows or groups[rows[-1]] != groups[row]
-            cost = params.max_completion_length + (len(prompts[groups[row]]) if new else 0)
-            if rows and (used + cost > budget or len(rows) == most):
+            own = (len(rows) + 1) * params.max_completion_length
+            slots = (distinct + new) * length + own
+            too_much = slots > MOST_PADDING * (prompt_tokens + new * length + own)
+            if rows and (slots > budget or too_much or len(rows) == most):
                 yield self._batch(prompts, groups, keys, rows)
-                rows, used = [], 0
-                cost = params.max_completion_length + len(prompts[groups[row]])
+                rows, distinct, prompt_tokens, new = [], 0, 0, True
             rows.append(row)
-            used += cost
+            distinct += new
+            prompt_tokens += new * length
         if rows:
             yield self._batch(prompts, groups, keys, rows)
 
@@ -184,7 +187,7 @@ class SharedPrefixGenerator:
         kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
         width = (self.dtype or next(self.model.parameters()).dtype).itemsize
         device = next(self.model.parameters()).device
-        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CACHE_BYTES
+        room = _free_bytes(device) // 2 if device.type == "cuda" else CACHE_BYTES
         return max(1, room // (2 * text.num_hidden_layers * kv_heads * size * width))
 
     def _draw(self, model: nn.Module, batch: _Batch, params: SamplingParams) -> list[Completion]:
@@ -266,6 +269,11 @@ class _Drawn:
         self.stopped_R[rows] |= ended
 
     def completions(self) -> list[Completion]:
+        if not self.logprobs_RT.isfinite().all():
+            raise MaxRLError(
+                "the model's logits are not finite: its weights have diverged (lower the learning rate, clip "
+                "gradients), or overflow in float16 (use bfloat16 or float32)"
+            )
         columns = (self.tokens_RT, self.logprobs_RT, self.lengths_R, self.stopped_R)
         return [
             Completion(
@@ -291,6 +299,12 @@ def _plain_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     for parameter in copied.parameters():  # buffers keep their precision: rotary frequencies need it
         parameter.data = parameter.data.to(dtype)
     return copied
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Of a GPU, what torch holds without using it included."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

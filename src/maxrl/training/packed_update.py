@@ -98,9 +98,12 @@ class PackedUpdate(GRPOTrainer):
         if self._entropy_bonus_enabled:
             # Sums, not means, of what was logged for the slices; and the coefficient as it is, not a slice's.
             self._metrics["train"]["policy_loss"][-1] = float(self.accelerator.gather(policy).mean())
-            self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef
-        live = sum(len(part.rows["advantages"]) for part in slices if part.weight)
-        self._metrics["train"]["frac_rows_updated"].append(live / len(unit["advantages"]))
+            if self.accelerator.sync_gradients:  # TRL logs it once per optimizer step
+                self._metrics["train"]["entropy_coef"][-1] = self.entropy_coef
+        updated = sum(len(part.rows["advantages"]) for part in slices if part.weight)
+        rows = torch.tensor([[updated, len(unit["advantages"])]], device=self.accelerator.device)
+        updated, every = self.accelerator.gather(rows).sum(dim=0).tolist()
+        self._metrics["train"]["frac_rows_updated"].append(updated / every)
         return total
 
     def _slices(self, unit: dict[str, Any]) -> "list[_Slice]":

@@ -47,7 +47,7 @@ class MaxRLTrainer(PackedUpdate):
     - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success (mastered prompts).
     - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
     - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
-    - `frac_rows_updated`: fraction of rows that the engine's update covered (of this rank); the others had no advantage.
+    - `frac_rows_updated`: fraction of rows that the engine's update covered; the others had no advantage.
       `entropy` and `clip_ratio/*` are over these rows.
 
     Overrides, and why:
@@ -141,8 +141,11 @@ class MaxRLTrainer(PackedUpdate):
         return self._takes_engine("update_backend", asked, update_reason(self), "the update is TRL's")
 
     def _takes_engine(self, option: str, asked: str, reason: str | None, instead: str) -> bool:
-        if reason is None:
+        # A model is tried out in every process, and the ways differ in how often processes meet.
+        refused = torch.tensor([int(reason is not None)], device=self.accelerator.device)
+        if not self.accelerator.gather(refused).any():
             return True
+        reason = reason or "another process cannot use it"
         if asked == "engine":
             raise InputError(
                 f"{option}='engine' is not possible: {reason}; use {option}='auto' or 'transformers'"
