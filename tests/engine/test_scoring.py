@@ -23,8 +23,8 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
-from maxrl.engine.attention import Kernel
 from maxrl.engine.cpu_attention import SMALL_TRIANGLE
+from maxrl.engine.packed_attention import Kernel
 from maxrl.errors import InputError
 
 LONG = groups_of((6, (SMALL_TRIANGLE + 40, 3, 0, SMALL_TRIANGLE + 2)), (6, (2, 2, 1, 5)), (2, (7,)))

@@ -6,14 +6,14 @@ travels through the model's forward: a `PackedGroups` (training, scoring, prefil
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from maxrl.engine.modes import attention_of
-from maxrl.engine.packed_attention import packed_attention
+from maxrl.engine.packed_attention import Kernel, packed_attention
 from maxrl.engine.packing import PackedGroups
 from maxrl.errors import InputError
 
@@ -80,16 +80,13 @@ AttentionInterface.register(IMPLEMENTATION, shared_prefix_attention)
 class PackedState:
     """`AttentionState` of a packed sequence, with gradient."""
 
-    def __init__(self, packed: PackedGroups, kernel: "Kernel | None" = None) -> None:
+    def __init__(self, packed: PackedGroups, kernel: Kernel | None = None) -> None:
         self.packed = packed
         self.kernel = kernel
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See `AttentionState.attend`."""
         return packed_attention(query, key, value, self.packed, scale, kernel=self.kernel)
-
-
-Kernel = Literal["dense", "blocks", "flex"]
 
 
 @contextmanager

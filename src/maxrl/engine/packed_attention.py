@@ -10,7 +10,7 @@ longest, P prompt tokens, r = H / K.
 """
 
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from torch import Tensor
 from maxrl.engine.cpu_attention import attend, attend_backward
 from maxrl.engine.packing import CompletionBlock, PackedGroups
 from maxrl.errors import unknown_name
+
+Kernel = Literal["dense", "blocks", "flex"]
 
 
 def packed_attention(
@@ -27,7 +29,7 @@ def packed_attention(
     packed: PackedGroups,
     scale: float,
     *,
-    kernel: str | None = None,
+    kernel: Kernel | None = None,
 ) -> Tensor:
     """softmax(scale · q kᵀ) v over what each token of the packed sequence may see.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from maxrl.engine.attention import Kernel, PackedState
+from maxrl.engine.attention import PackedState
+from maxrl.engine.packed_attention import Kernel
 from maxrl.engine.packing import PromptGroup, pack
 from maxrl.engine.selection import selected_logprobs
 
