@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tests.smallest import write_recipe
 
 from maxrl.cli import main
+from maxrl.experiments import compare as compare_module
 from maxrl.experiments.records import Comparison
 
 pytestmark = pytest.mark.usefixtures("workplace")
@@ -129,9 +132,27 @@ def test_dry_run_prints_the_shared_recipe(workplace: Path, capsys: pytest.Captur
     assert not (workplace / "out").exists()
 
 
-def test_the_comparison_is_json(workplace: Path) -> None:
-    assert compare(workplace, "--estimators", "rloo", "--seeds", "0", "--jobs", "1") == 0
+def test_the_comparison_is_json_and_all_of_it_computes_on_the_threads_asked_for(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, evaluated_on = compare_module.evaluate_policy, []
+
+    def watched(*arguments: Any) -> Any:
+        evaluated_on.append(torch.get_num_threads())
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(compare_module, "evaluate_policy", watched)
+    before = torch.get_num_threads()
+    threads = before + 2
+    words = ["--estimators", "rloo", "--seeds", "0", "--jobs", "1", f"--cpu_threads={threads}"]
+    assert compare(workplace, *words) == 0
     data = json.loads((workplace / "out" / "comparison.json").read_text())
     assert data["arms"] == ["rloo"]
     assert data["settings"]["num_elements"] == 3
     assert "seed" not in data["settings"]
+    run = json.loads((workplace / "out" / "rloo-seed0" / "environment.json").read_text())
+    assert run["threads"] == str(threads)
+    assert data["environment"] == run
+    assert evaluated_on == [threads]
+    assert torch.get_num_threads() == before
+    assert "update_backend" in (workplace / "out" / "report.html").read_text()

@@ -41,7 +41,11 @@ def test_a_run_leaves_everything_it_promises(workplace: Path, capsys: pytest.Cap
     lengths = sum(row["completions/mean_length"] for row in rows)
     assert summary["completion_tokens"] == round(16 * lengths)
     assert summary["estimator"] == "maxrl"
-    assert {"torch", "trl", "code", "machine"} <= json.loads((folder / "environment.json").read_text()).keys()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert {"torch", "trl", "code", "machine"} <= environment.keys()
+    backends = {name: environment[name] for name in ("rollout_backend", "update_backend")}
+    assert backends == {"rollout_backend": "engine", "update_backend": "engine"}
+    assert environment["processes"] == "1"
     assert Evaluation.load(folder / "eval_before.json").problems[0].id == evaluation.problems[0].id
 
     # The resolved recipe repeats the run to the bit.
@@ -161,6 +165,7 @@ def test_a_data_set_with_a_reward_function_trains(
         (["--max_steps", "-1"], "set --max_steps"),
         (["--resume_from_checkpoint", "empty"], "no complete checkpoint"),
         (["--prompt_format", "chat"], "no vocabulary of its own"),
+        (["--cpu_threads", "0"], "cpu_threads must be at least 1, but is 0"),
         (["stray"], "unexpected word 'stray'"),
     ],
 )
@@ -243,6 +248,29 @@ def test_a_run_is_resumed_with_its_own_settings(workplace: Path, capsys: pytest.
     long = load_file(workplace / "longer" / "model.safetensors")
     for name, value in load_file(workplace / "run" / "model.safetensors").items():
         assert torch.equal(long[name], value), name
+
+
+def test_a_run_that_goes_on_with_other_back_ends_says_so(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace, max_steps=2, eval_before_training="false"))
+    words = ["train", "--config", recipe, "--output_dir", "run", "--rollout_backend", "transformers"]
+    assert main([*words, "-q"]) == 0
+    record = workplace / "run" / "environment.json"
+    facts = json.loads(record.read_text())
+    assert (facts["rollout_backend"], facts["update_backend"]) == ("transformers", "transformers")
+    resume = [*words, "--resume_from_checkpoint", "true", "--max_steps", "3"]
+    capsys.readouterr()
+    assert main(resume) == 0
+    assert "back-ends" not in capsys.readouterr().err
+    record.write_text(json.dumps({**facts, "update_backend": "engine"}))  # as on another machine
+    assert main([*resume[:-1], "4"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "other back-ends than until run/checkpoint-3: update_backend was engine and is now transformers"
+        in said
+    )
+    assert json.loads(record.read_text()) == facts
 
 
 def test_a_start_that_failed_does_not_block_the_next(

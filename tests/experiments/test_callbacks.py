@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from maxrl.experiments import callbacks
 from maxrl.experiments.callbacks import MetricsFile, ProgressBar, StopOnInterrupt, read_metrics
 
-ARGUMENTS = cast(TrainingArguments, None)  # no callback looks at them
+ARGUMENTS = cast(TrainingArguments, SimpleNamespace(world_size=1))  # all that a callback looks at
 
 
 def state(step: int = 0, steps: int = 100, *, main: bool = True) -> TrainerState:
@@ -122,14 +123,22 @@ def test_the_first_ctrl_c_saves_and_stops_after_the_step(capsys: pytest.CaptureF
             stop.on_step_end(ARGUMENTS, state(1), control)
             assert (control.should_save, control.should_training_stop) == (False, False)
             press_ctrl_c()
-            assert stop.interrupted
             assert (control.should_save, control.should_training_stop) == (False, False)
             stop.on_step_end(ARGUMENTS, state(2), control)
+            assert stop.interrupted
             assert (control.should_save, control.should_training_stop) == (True, True)
         assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, previous)
     assert "then saving a checkpoint; Ctrl-C again stops at once" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_the_last_save_counts() -> None:
+    with StopOnInterrupt() as stop:
+        stop.on_step_end(ARGUMENTS, state(100), TrainerControl())
+        press_ctrl_c()
+        stop.on_train_end(ARGUMENTS, state(100), TrainerControl())
+    assert stop.interrupted
 
 
 def test_the_second_ctrl_c_stops_at_once_and_the_handler_comes_back() -> None:
@@ -143,7 +152,6 @@ def test_the_second_ctrl_c_stops_at_once_and_the_handler_comes_back() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train_impatiently()
-    assert stop.interrupted
     assert signal.getsignal(signal.SIGINT) is before
 
 

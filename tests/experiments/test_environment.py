@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from maxrl.errors import InputError
 from maxrl.experiments import environment
 from maxrl.experiments.environment import (
     LIBRARIES,
     code_version,
+    computing_on,
     describe_environment,
     installed_version,
     machine_class,
+    runs_environment,
     settle_threads,
+    write_environment,
 )
 
 
@@ -54,8 +56,39 @@ def test_threads_are_as_asked_as_the_environment_says_as_recorded_or_as_measured
     (tmp_path / "environment.json").write_text('{"threads": "1"}')
     assert "1 of 4 cores, as the run was started" in str(settle_threads(None, tmp_path))
     assert torch.get_num_threads() == 1
-    with pytest.raises(InputError, match="cpu_threads must be at least 1, but is 0"):
-        settle_threads(0)
+    # On a smaller machine than it was started on.
+    (tmp_path / "environment.json").write_text('{"threads": "8"}')
+    chosen = str(settle_threads(None, tmp_path))
+    assert "3 of 4 cores, the faster as measured" in chosen
+    assert "the run was started on 8, so that it goes on with other rounding" in chosen
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_for_a_while() -> None:
+    before = torch.get_num_threads()
+
+    def compute() -> None:
+        with computing_on(before + 2):
+            assert torch.get_num_threads() == before + 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute()
+    assert torch.get_num_threads() == before
+
+
+def test_what_runs_recorded_is_shown_with_every_value(tmp_path: Path) -> None:
+    for name, threads in {"a": "1", "b": "2", "c": "1"}.items():
+        (tmp_path / name).mkdir()
+        write_environment(tmp_path / name, {"threads": threads, "update_backend": "engine"})
+    folders = [tmp_path / name for name in ("failed at once", "a", "b", "c")]
+    assert runs_environment(folders) == {
+        **describe_environment(),
+        "threads": "1 or 2",
+        "update_backend": "engine",
+    }
+    assert runs_environment(folders[:1]) == describe_environment()
 
 
 def test_a_library_that_is_absent_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

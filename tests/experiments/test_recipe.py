@@ -13,15 +13,8 @@ from trl.scripts.grpo import make_parser
 
 from maxrl.errors import InputError
 from maxrl.evaluation import EvalSettings
-from maxrl.experiments.recipe import (
-    Recipe,
-    help_text,
-    make_recipe,
-    parse_recipe,
-    read_fields,
-    resolved_fields,
-    to_yaml,
-)
+from maxrl.experiments.fields import help_text, parse_recipe, read_fields
+from maxrl.experiments.recipe import Recipe, make_recipe, resolved_fields, to_yaml
 from maxrl.models import TinyModel
 from maxrl.tasks import SubsetSum
 from maxrl.training import MaxRLConfig

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from transformers import Qwen2ForCausalLM
 
-from maxrl.engine import SamplingParams
+from maxrl.engine import SamplingParams, SharedPrefixGenerator, TransformersGenerator
 from maxrl.experiments.data import load_data
-from maxrl.experiments.policies import Policy
+from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import make_recipe
 from maxrl.experiments.runs import training_cost
 
@@ -68,3 +68,18 @@ def test_every_stop_id_of_the_model_ends_a_completion(model: Qwen2ForCausalLM, t
         other,
     }
     assert all(other not in c.token_ids[:-1] for c in completions)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sampler"),
+    [
+        ("auto", SharedPrefixGenerator),
+        ("engine", SharedPrefixGenerator),
+        ("vllm", SharedPrefixGenerator),
+        ("transformers", TransformersGenerator),
+    ],
+)
+def test_evaluations_sample_as_the_recipe_says(policy_folder: Path, asked: str, sampler: type) -> None:
+    fields = {**BASE, "max_steps": 1, "model_name_or_path": str(policy_folder), "prompt_format": "compact"}
+    recipe = make_recipe({**fields, "rollout_backend": asked, "bf16": False, "output_dir": "run"})
+    assert type(prepare_policy(recipe).generator()) is sampler

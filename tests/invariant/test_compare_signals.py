@@ -49,15 +49,12 @@ def steps(folder: Path) -> int:
 
 
 def wait_for_steps(folders: list[Path], count: int) -> None:
-    deadline = time.monotonic() + 300  # against waiting for ever, also on a busy machine
-    while min(steps(folder) for folder in folders) < count:
-        assert time.monotonic() < deadline, "the runs do not get going"
-        time.sleep(0.02)
+    wait_until(lambda: min(map(steps, folders)) >= count, "the runs do not get going")
 
 
-def workers_of(parent: int) -> dict[str, int]:
-    """Run folder → process id of the workers below a process."""
-    found = {}
+def workers_of(parent: int) -> list[int]:
+    """Process ids of the workers below a process."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text().rsplit(")", 1)[1].split()
@@ -65,8 +62,22 @@ def workers_of(parent: int) -> dict[str, int]:
         except OSError:
             continue
         if int(fields[1]) == parent and "spawn_main" in line:
-            found[status.parent.name] = int(status.parent.name)
+            found.append(int(status.parent.name))
     return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(happened: Callable[[], object], otherwise: str) -> None:
+    deadline = time.monotonic() + 300  # against waiting for ever, also on a busy machine
+    while not happened():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -74,7 +85,7 @@ def test_a_killed_worker_costs_its_own_run_alone(tmp_path: Path, start: Start) -
     process = start("--estimators", "maxrl", "rloo", "grpo", "--seeds", "0", "--max_steps", "200")
     out = tmp_path / "out"
     wait_for_steps([out / "maxrl-seed0"], 2)
-    victim = min(workers_of(process.pid).values())  # the first one started makes the first run
+    victim = min(workers_of(process.pid))  # the first one started makes the first run
     os.kill(victim, signal.SIGKILL)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 1
@@ -109,10 +120,7 @@ def test_ctrl_c_saves_the_running_and_starts_no_other(tmp_path: Path, start: Sta
 @pytest.mark.slow
 def test_ctrl_c_ends_workers_that_do_not_train_yet(tmp_path: Path, start: Start) -> None:
     process = start("--estimators", "maxrl", "rloo", "--seeds", "0")
-    deadline = time.monotonic() + 300
-    while len(workers_of(process.pid)) < 2:
-        assert time.monotonic() < deadline, "the workers do not start"
-        time.sleep(0.02)
+    wait_until(lambda: len(workers_of(process.pid)) == 2, "the workers do not start")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
@@ -126,10 +134,9 @@ def test_workers_end_with_their_parent(tmp_path: Path, start: Start) -> None:
     process = start("--estimators", "maxrl", "rloo", "--seeds", "0")
     folders = [tmp_path / "out" / name for name in ("maxrl-seed0", "rloo-seed0")]
     wait_for_steps(folders, 2)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
     process.kill()
     process.communicate()
-    time.sleep(2)
-    before = [steps(folder) for folder in folders]
-    time.sleep(1)
-    assert [steps(folder) for folder in folders] == before
-    assert max(before) < STEPS
+    wait_until(lambda: not any(map(alive, workers)), "the workers go on without their parent")
+    assert max(map(steps, folders)) < STEPS

@@ -1,6 +1,5 @@
 """Two gloo ranks train as one process with the same global batch does."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,15 @@ from maxrl.models import load_policy
 SCRIPT = Path(__file__).with_name("scripted_run.py")
 
 
-def run(policy: Path, output: Path, ranks: int, rows: int, *options: str) -> dict:
+def run(
+    environment: dict[str, str], policy: Path, output: Path, ranks: int, rows: int, *options: str
+) -> dict:
     launcher = [sys.executable]
     if ranks > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     finished = subprocess.run(
         [*launcher, str(SCRIPT), str(policy), str(output), str(rows), *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -36,11 +37,16 @@ def run(policy: Path, output: Path, ranks: int, rows: int, *options: str) -> dic
     [("scripted", "transformers"), ("scripted", "engine"), ("sampled", "engine")],
 )
 def test_two_ranks_equal_one_process(
-    policy_folder: Path, tmp_path: Path, rows_of_two: int, source: str, backend: str
+    policy_folder: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    rows_of_two: int,
+    source: str,
+    backend: str,
 ) -> None:
     """Also where each rank samples its own rows: a rollout's random numbers belong to its prompt and its number."""
-    alone = run(policy_folder, tmp_path / "one.pt", 1, 2 * rows_of_two, source, backend)
-    together = run(policy_folder, tmp_path / "two.pt", 2, rows_of_two, source, backend)
+    alone = run(environment, policy_folder, tmp_path / "one.pt", 1, 2 * rows_of_two, source, backend)
+    together = run(environment, policy_folder, tmp_path / "two.pt", 2, rows_of_two, source, backend)
     assert together["advantages"] == alone["advantages"]
     assert any(value != 0 for batch in alone["advantages"] for value in batch)
     assert together["success_rate"] == alone["success_rate"]

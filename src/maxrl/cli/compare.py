@@ -8,15 +8,9 @@ from rich.console import Console
 from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.compare import CompareArguments, compare
+from maxrl.experiments.fields import help_text, option_given, read_fields
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import (
-    help_text,
-    make_recipe,
-    option_given,
-    read_fields,
-    resolved_fields,
-    to_yaml,
-)
+from maxrl.experiments.recipe import make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.report import summary_table
 
 EXAMPLES = """\

@@ -14,8 +14,9 @@ from huggingface_hub import get_token
 from rich.console import Console
 from rich.table import Table
 
+from maxrl.engine import available_cores
 from maxrl.errors import InputError
-from maxrl.experiments.environment import LIBRARIES, available_cores, code_version, installed_version
+from maxrl.experiments.environment import LIBRARIES, code_version, installed_version
 from maxrl.training.warm_starts import cache_folder
 
 TESTED = {"trl": "1.16", "transformers": "5.23", "torch": "2.13"}

@@ -10,16 +10,10 @@ from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.environment import settle_threads
+from maxrl.experiments.fields import help_text, option_given, read_fields
 from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import (
-    help_text,
-    make_recipe,
-    option_given,
-    read_fields,
-    resolved_fields,
-    to_yaml,
-)
+from maxrl.experiments.recipe import make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy
 
 EXAMPLES = """\

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from maxrl.cli.common import make_console, take_flags
 from maxrl.experiments.environment import settle_threads
+from maxrl.experiments.fields import help_text, parse_recipe
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import help_text, parse_recipe, resolved_fields, to_yaml
+from maxrl.experiments.recipe import resolved_fields, to_yaml
 from maxrl.experiments.runs import train_run
 
 EXAMPLES = """\

@@ -6,7 +6,7 @@ serves them. Scoring: `PromptGroup`s in, `token_logprobs` out, inside `engine_at
 
 from maxrl.engine.attention import engine_attention
 from maxrl.engine.choice import make_generator
-from maxrl.engine.hardware import choose_threads, cpu_multiplies_bf16, keep_freed_memory
+from maxrl.engine.hardware import available_cores, choose_threads, cpu_multiplies_bf16, keep_freed_memory
 from maxrl.engine.modes import evaluation_mode
 from maxrl.engine.packing import PackedGroups, PromptGroup, pack, split_groups
 from maxrl.engine.protocol import Completion, Generator, SamplingParams
@@ -24,6 +24,7 @@ __all__ = [
     "SharedPrefixGenerator",
     "TokenScores",
     "TransformersGenerator",
+    "available_cores",
     "choose_threads",
     "cpu_multiplies_bf16",
     "engine_attention",

@@ -17,6 +17,11 @@ def cpu_multiplies_bf16() -> bool:
     )
 
 
+def available_cores() -> int:
+    """Processor cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def choose_threads(most: int | None = None) -> int:
     """The number of threads, 1 or all, with which this process computes faster right now; about a tenth of a second.
 
@@ -26,9 +31,7 @@ def choose_threads(most: int | None = None) -> int:
     Args:
         most: threads to compare with one; by default the cores this process may use.
     """
-    cores = most or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = most or available_cores()
     if cores == 1:
         return 1
     before = torch.get_num_threads()

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -140,11 +141,15 @@ def new_progress(console: Console) -> Progress:
 class StopOnInterrupt(TrainerCallback):
     """Turns the first Ctrl-C into: finish this step, save a checkpoint, stop. A second one stops at once.
 
-    Use as a context manager around `trainer.train()`; `interrupted` says afterwards whether it happened.
+    Ctrl-C in one of several processes stops all of them after the same step. Use as a context manager around
+    `trainer.train()`; `interrupted` says afterwards whether it happened.
     """
 
     def __init__(self) -> None:
         self.interrupted = False
+        self._pressed = (
+            False  # here; Ctrl-C may come to this process when another one's has stopped it already
+        )
         self._previous: Callable[[int, FrameType | None], Any] | int | None = None
 
     def __enter__(self) -> Self:
@@ -155,14 +160,28 @@ class StopOnInterrupt(TrainerCallback):
         signal.signal(signal.SIGINT, self._previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted:
+        if self._pressed:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self._pressed = True
         sys.stderr.write("\nfinishing this step, then saving a checkpoint; Ctrl-C again stops at once\n")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self.interrupted = self.interrupted or _in_any_process(self._pressed, args)
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.interrupted = self.interrupted or _in_any_process(self._pressed, args)  # in the last save
+
+
+def _in_any_process(flag: bool, args: TrainingArguments) -> bool:
+    if args.world_size == 1:
+        return flag
+    flags = torch.tensor(int(flag), device=args.device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return bool(flags.item())

@@ -18,12 +18,13 @@ from typing import Any, Self
 import torch
 from rich.console import Console
 
+from maxrl.engine import available_cores
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.callbacks import new_progress, read_metrics
 from maxrl.experiments.data import load_data
-from maxrl.experiments.environment import available_cores, describe_environment
+from maxrl.experiments.environment import computing_on, runs_environment
 from maxrl.experiments.folders import differing_fields, run_record
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields, to_yaml
@@ -95,7 +96,11 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     spent = _seconds_spent(root) if any(job.done for job in jobs) else 0.0
 
     all_done = all(job.done for job in jobs)
-    before = _run_all(jobs, shared, arguments, console)
+    at_once = _at_once(arguments, len(jobs))
+    threads = shared.run.cpu_threads or max(1, available_cores() // at_once)
+    with computing_on(threads):
+        before = _run_all(jobs, shared, at_once, threads, console)
+        environment = runs_environment(job.folder for job in jobs)
     comparison = Comparison(
         title=f"{' and '.join(arguments.estimators)} on {shared.task.name}",
         command=command,
@@ -104,7 +109,7 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
         before=before,
         runs=tuple(_record(job, root) for job in jobs),
         seconds=spent if all_done and spent else spent + time.perf_counter() - started,
-        environment=describe_environment(),
+        environment=environment,
     )
     with atomic_text(root / "comparison.json") as sink:
         json.dump(comparison.to_dict(), sink)
@@ -169,19 +174,18 @@ def _at_once(arguments: CompareArguments, runs: int) -> int:
     return max(1, min(runs, available_cores()))
 
 
-def _run_all(jobs: list[Job], shared: Recipe, arguments: CompareArguments, console: Console) -> Evaluation:
+def _run_all(jobs: list[Job], shared: Recipe, at_once: int, threads: int, console: Console) -> Evaluation:
     """Make every run; meanwhile, in this process, evaluate the warm start they all begin with."""
     policy = prepare_policy(shared, progress=announce_warm_start(shared, console))
+    found: list[Evaluation] = []
     with _Watch(jobs, console) as watch:
-        found: list[Evaluation] = []
-
-        def look() -> None:
-            # The first look comes while the workers import, and leaves both cores busy.
-            if not found:
-                found.append(_evaluate_before(shared, policy))
-            watch.look()
-
-        run_jobs(jobs, _at_once(arguments, len(jobs)), look)
+        run_jobs(
+            jobs,
+            at_once=at_once,
+            threads=threads,
+            meanwhile=lambda: found.append(_evaluate_before(shared, policy)),
+            look=watch.look,
+        )
     return found[0]
 
 

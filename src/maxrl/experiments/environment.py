@@ -4,13 +4,17 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from maxrl.engine import choose_threads
-from maxrl.errors import InputError
+from maxrl.engine import available_cores, choose_threads
+from maxrl.evaluation.files import atomic_text
+
+ENVIRONMENT_FILE = "environment.json"
 
 LIBRARIES = ("maxrl", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -25,6 +29,39 @@ def describe_environment() -> dict[str, str]:
     return facts
 
 
+def write_environment(folder: Path, facts: dict[str, str]) -> None:
+    """Record in a run's folder where and with what it is made: `describe_environment()`, and `facts` of the run."""
+    with atomic_text(folder / ENVIRONMENT_FILE) as sink:
+        json.dump({**describe_environment(), **facts}, sink, indent=2)
+
+
+def read_environment(folder: Path) -> dict[str, str]:
+    """What a run recorded; nothing where it has not come so far."""
+    record = folder / ENVIRONMENT_FILE
+    return json.loads(record.read_text()) if record.is_file() else {}
+
+
+def runs_environment(folders: Iterable[Path]) -> dict[str, str]:
+    """What several runs recorded, every value where they differ; this process's where none of them came so far."""
+    records = [record for record in map(read_environment, folders) if record]
+    names = dict.fromkeys(name for record in records for name in record)
+    return {
+        name: " or ".join(dict.fromkeys(record[name] for record in records if name in record))
+        for name in names
+    } or describe_environment()
+
+
+@contextmanager
+def computing_on(threads: int) -> Generator[None]:
+    """That many threads of torch's, here; outside as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def settle_threads(asked: int | None, folder: Path | None = None) -> str | None:
     """Set the threads of this process, and say what was chosen.
 
@@ -34,28 +71,23 @@ def settle_threads(asked: int | None, folder: Path | None = None) -> str | None:
     Args:
         asked: number of threads; None leaves the choice to the rest.
         folder: of a run to be resumed.
-
-    Raises:
-        InputError: fewer than one.
     """
     if asked is not None:
-        if asked < 1:
-            raise InputError(f"cpu_threads must be at least 1, but is {asked}")
         torch.set_num_threads(asked)
         return None
     if "OMP_NUM_THREADS" in os.environ or available_cores() == 1 or torch.accelerator.is_available():
         return None
-    record = folder / "environment.json" if folder else None
-    if record is not None and record.is_file():
-        recorded = json.loads(record.read_text()).get("threads")
-        if recorded is not None:
-            torch.set_num_threads(int(recorded))
-            return f"computing on {recorded} of {available_cores()} cores, as the run was started"
-    threads = choose_threads(available_cores())
+    cores = available_cores()
+    recorded = int(read_environment(folder).get("threads", 0)) if folder else 0
+    if 0 < recorded <= cores:
+        torch.set_num_threads(recorded)
+        return f"computing on {recorded} of {cores} cores, as the run was started"
+    threads = choose_threads(cores)
     torch.set_num_threads(threads)
-    return (
-        f"computing on {threads} of {available_cores()} cores, the faster as measured; --cpu_threads decides"
-    )
+    told = "--cpu_threads decides"
+    if recorded:
+        told = f"the run was started on {recorded}, so that it goes on with other rounding"
+    return f"computing on {threads} of {cores} cores, the faster as measured; {told}"
 
 
 def installed_version(name: str) -> str | None:
@@ -83,11 +115,6 @@ def code_version() -> str:
     if not git("ls-files", "--error-unmatch", str(Path(__file__).name)):
         return f"release {installed_version('maxrl')}"
     return f"{git('rev-parse', '--short=12', 'HEAD')}{'+changes' if git('status', '--porcelain', '--', '.') else ''}"
-
-
-def available_cores() -> int:
-    """Processor cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_class() -> str:

@@ -13,7 +13,7 @@ from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.callbacks import read_metrics
-from maxrl.experiments.environment import describe_environment
+from maxrl.experiments.environment import read_environment
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
 
@@ -71,7 +71,17 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, ValueError, SafetensorError):
         return False
     saved_by_torch = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]
-    return all(zipfile.is_zipfile(path) for path in saved_by_torch)
+    return all(zipfile.is_zipfile(path) for path in saved_by_torch) and _has_random_states(checkpoint)
+
+
+def _has_random_states(checkpoint: Path) -> bool:
+    # Each process writes its own, and the first one does not wait for the others before it writes the trainer's state.
+    if (checkpoint / "rng_state.pth").is_file():  # a run of one process
+        return True
+    found = len(list(checkpoint.glob("rng_state_*.pth")))
+    if not found and not (checkpoint / "optimizer.pt").is_file():  # save_only_model leaves neither
+        return True
+    return found >= max(2, int(read_environment(checkpoint.parent).get("processes", 0)))
 
 
 def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
@@ -143,8 +153,7 @@ def differing_fields(recipe: Recipe, folder: Path) -> list[str]:
     return sorted(name for name in names - _FREE_ON_RESUME if stored.get(name) != asked.get(name))
 
 
-def write_header(recipe: Recipe, folder: Path) -> None:
+def write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved recipe, from which the run can be repeated."""
     with atomic_text(folder / "config.yaml") as sink:
         sink.write(to_yaml(resolved_fields(recipe)))
-    with atomic_text(folder / "environment.json") as sink:
-        json.dump(describe_environment(), sink, indent=2)

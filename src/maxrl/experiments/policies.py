@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import get_peft_config, get_quantization_config
@@ -14,6 +14,15 @@ from maxrl.experiments.recipe import Recipe
 from maxrl.models import load_policy, load_tokenizer
 from maxrl.training.warm_starts import warm_start
 
+Sampler = Literal["auto", "engine", "transformers"]
+_SAMPLERS: dict[str, Sampler] = {
+    "auto": "auto",
+    "engine": "engine",
+    "transformers": "transformers",
+    "vllm": "auto",  # which belongs to the trainer
+}
+"""`rollout_backend` of a recipe → what samples in evaluations."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -22,6 +31,8 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     peft_config: Any = None
+    sampler: Sampler = "auto"
+    """Back-end of `generator`, see `make_generator`."""
 
     def generator(self, model: Any = None) -> Generator:
         """Samples this policy, or `model` (a trained form of it)."""
@@ -32,6 +43,7 @@ class Policy:
             model,
             stop_ids=[self.tokenizer.eos_token_id, *stop_ids],
             pad_id=self.tokenizer.pad_token_id,
+            backend=self.sampler,
         )
 
 
@@ -52,7 +64,12 @@ def prepare_policy(recipe: Recipe, *, progress: Callable[[int, float], None] | N
         source, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
     )
     model = load_policy(source, **_model_kwargs(recipe)).to(recipe.training.device)
-    return Policy(model=model, tokenizer=tokenizer, peft_config=get_peft_config(recipe.model))
+    return Policy(
+        model=model,
+        tokenizer=tokenizer,
+        peft_config=get_peft_config(recipe.model),
+        sampler=_SAMPLERS[recipe.training.rollout_backend],
+    )
 
 
 def _tiny(recipe: Recipe, progress: Callable[[int, float], None] | None) -> Path:

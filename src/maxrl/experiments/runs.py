@@ -2,7 +2,7 @@
 
 output_dir/
     config.yaml          the resolved recipe; `maxrl train --config` repeats the run
-    environment.json     versions, commit, machine class
+    environment.json     versions, commit, machine class, threads, processes, back-ends; written when the trainer is made
     eval_before.json     the model before training, and samples_before.jsonl
     metrics.jsonl        one row per log
     checkpoint-N/        from which `--resume_from_checkpoint true` goes on
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
@@ -30,7 +31,8 @@ from maxrl.experiments.callbacks import (
     read_metrics,
 )
 from maxrl.experiments.data import Data, load_data
-from maxrl.experiments.folders import checkpoint_asked_for, claim_folder, run_record, write_header
+from maxrl.experiments.environment import read_environment, write_environment
+from maxrl.experiments.folders import claim_folder, run_record, write_recipe
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
@@ -58,13 +60,11 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     console = console or Console(quiet=True)
     folder = Path(recipe.training.output_dir)
     data = load_data(recipe)
-    with recipe.training.main_process_first(desc="claiming the run's folder"):
-        first = recipe.training.process_index == 0
-        checkpoint = claim_folder(recipe, folder) if first else checkpoint_asked_for(recipe, folder)
-        if first:
-            write_header(recipe, folder)
+    checkpoint = _claim_on_first(recipe, folder)
     policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
     trainer = _trainer(recipe, policy, folder, data)
+    if trainer.is_world_process_zero():
+        _record_environment(trainer, folder, checkpoint, console)
     if recipe.run.eval_before_training:
         _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
     if checkpoint:
@@ -73,6 +73,8 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
         trainer.add_callback(stop)
         trainer.add_callback(bar)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # A launcher ends the others with the first process that fails, whatever they have still to upload.
+        trainer.accelerator.wait_for_everyone()
     if stop.interrupted:
         raise Interrupted(
             f"interrupted at step {trainer.state.global_step}; go on with the same command and "
@@ -81,6 +83,42 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     trainer.save_model(str(folder))
     after = _evaluate_on_first(recipe, policy, trainer, folder, console, "")
     return _finish(recipe, folder, trainer, after)
+
+
+def _claim_on_first(recipe: Recipe, folder: Path) -> Path | None:
+    """Have the first process claim the folder; every process learns what became of it, and the checkpoint."""
+    answer: list[Any] = [None, None]
+    if recipe.training.process_index == 0:
+        try:
+            answer[0] = claim_folder(recipe, folder)
+            write_recipe(recipe, folder)
+        except (InputError, OSError) as error:  # the others must not wait for an answer that never comes
+            answer[1] = str(error)
+    if recipe.training.world_size > 1:
+        broadcast_object_list(answer)
+    checkpoint, refusal = answer
+    if refusal is not None:
+        raise InputError(refusal)
+    return checkpoint
+
+
+def _record_environment(
+    trainer: MaxRLTrainer, folder: Path, checkpoint: Path | None, console: Console
+) -> None:
+    """Write `environment.json`; say where a run goes on with other back-ends than before."""
+    backends = {
+        "rollout_backend": "vllm" if trainer.use_vllm else "engine" if trainer.engine else "transformers",
+        "update_backend": "engine" if trainer.packed else "transformers",
+    }
+    before = read_environment(checkpoint.parent) if checkpoint else {}
+    changes = [
+        f"{name} was {before[name]} and is now {backend}"
+        for name, backend in backends.items()
+        if before.get(name, backend) != backend
+    ]
+    if changes:
+        console.print(f"other back-ends than until {checkpoint}: {', '.join(changes)}")
+    write_environment(folder, {"processes": str(trainer.args.world_size), **backends})
 
 
 def _evaluate_on_first(

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from maxrl.experiments.environment import available_cores
 from maxrl.experiments.folders import last_checkpoint
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields, make_recipe
@@ -52,27 +51,47 @@ class Job:
         return f"its process ended with status {code}"
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, look: Callable[[], object]) -> None:
-    """Make every run that is not done yet, `at_once` at a time, calling `look` twice a second.
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    at_once: int,
+    threads: int,
+    meanwhile: Callable[[], object],
+    look: Callable[[], object],
+) -> None:
+    """Make every run that is not done yet.
+
+    Args:
+        jobs: the runs, in the order in which they start.
+        at_once: runs at a time.
+        threads: of each run.
+        meanwhile: called once, when the first ones have been started and import.
+        look: called twice a second, and at the end, whatever it is.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the running ones have saved a checkpoint; a second one ends them at once.
+            Whatever else is raised here stops them like Ctrl-C.
     """
     waiting = [job for job in jobs if not job.done]
     running: list[Job] = []
-    threads = max(1, available_cores() // at_once)
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(_start(waiting.pop(0), threads))
+        _fill(running, waiting, at_once, threads)
+        meanwhile()
+        while running:
             time.sleep(0.5)
             running = [job for job in running if job.process and job.process.is_alive()]
             look()
-    except KeyboardInterrupt:
-        _interrupt(running)
+            _fill(running, waiting, at_once, threads)
+    except BaseException:
+        _interrupt(jobs)
         raise
     finally:
         look()
+
+
+def _fill(running: list[Job], waiting: list[Job], at_once: int, threads: int) -> None:
+    while waiting and len(running) < at_once:
+        running.append(_start(waiting.pop(0), threads))
 
 
 def _start(job: Job, threads: int) -> Job:
@@ -86,16 +105,16 @@ def _start(job: Job, threads: int) -> Job:
     try:
         job.process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.environ.pop("OMP_NUM_THREADS")
         if omp is not None:
             os.environ["OMP_NUM_THREADS"] = omp
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return job
 
 
-def _interrupt(running: Sequence[Job]) -> None:
+def _interrupt(jobs: Sequence[Job]) -> None:
     """Pass Ctrl-C on and wait; at the second, end the workers."""
-    processes = [job.process for job in running if job.process]
+    processes = [job.process for job in jobs if job.process and job.process.pid is not None]
     try:
         for process in processes:
             if process.pid is not None and process.is_alive():

@@ -1,0 +1,195 @@
+"""The fields of a recipe from YAML and the command line, typed and with known names."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+from trl import DatasetMixtureConfig, ModelConfig, TrlParser
+
+from maxrl.errors import InputError
+from maxrl.evaluation import EvalSettings
+from maxrl.experiments.recipe import (
+    Fields,
+    Recipe,
+    RunArguments,
+    make_recipe,
+    recipe_classes,
+    unknown_field,
+)
+from maxrl.models import TinyModel
+from maxrl.tasks import TASKS
+from maxrl.training import MaxRLConfig
+from maxrl.training.warm_starts import WarmStart
+
+
+def parse_recipe(argv: Sequence[str]) -> Recipe:
+    """A recipe from command-line words, which may name a YAML file with `--config`; the words win over the file.
+
+    Raises:
+        InputError: an unknown field (with the nearest known one), a value of the wrong type, a missing file, or
+            values that contradict each other.
+    """
+    return make_recipe(read_fields(argv))
+
+
+def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
+    """The fields that a command line (and the YAML file it names) gives, typed and with known names.
+
+    Args:
+        argv: the words after the command.
+        extra: dataclasses whose fields the command takes beside those of a recipe.
+    """
+    config_path, words = _take_config(argv)
+    from_file = _load_yaml(config_path) if config_path else {}
+    task = option_given(words, "task") or from_file.get("task")
+    parser = _parser([*recipe_classes(task), *extra])
+    known = {action.dest for action in parser._actions} - {"help"}
+    for name in from_file:
+        if name not in known:
+            raise _located(unknown_field(str(name), known), config_path)
+    as_words, as_they_are = _split_values(from_file, parser, config_path)
+    given = {**as_they_are, **_parse(parser, as_words, config_path), **_parse(parser, words, None)}
+    given.pop("help", None)
+    return given
+
+
+def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str:
+    """Every option of a command that takes a recipe: its own, ours, the task's, then TRL's."""
+    task = option_given(_take_config(argv)[1], "task") or next(iter(TASKS))
+    ours = [RunArguments, TASKS[task], EvalSettings, TinyModel, WarmStart]
+    parts = [("", list(extra))] if extra else []
+    parts += [("the run", ours), ("training (TRL's GRPOConfig and what MaxRLConfig adds)", [MaxRLConfig])]
+    parts += [("the model and its adapters", [ModelConfig]), ("data sets", [DatasetMixtureConfig])]
+    texts = [f"usage: {prog} [--config RECIPE.yaml] [--dry-run] [-q] [--FIELD VALUE …]"]
+    for title, classes in parts:
+        text = _parser(classes).format_help().split("options:", 1)[1]
+        kept = "\n".join(line for line in text.splitlines() if "show this help" not in line)
+        texts.append(f"{title or prog}:{kept}")
+    return "\n\n".join(texts)
+
+
+class _Parser(TrlParser):
+    """TRL's parser, with errors instead of a page of usage, and without guessing at abbreviations."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def _parser(classes: Sequence[type]) -> _Parser:
+    return _Parser(classes, allow_abbrev=False)
+
+
+def _parse(parser: _Parser, words: Sequence[str], config_path: str | None) -> Fields:
+    """The fields that `words` give, typed by the parser."""
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS  # leaves only what was given
+        action.required = False
+    try:
+        namespace, unknown = parser.parse_known_args(list(words))
+    except InputError as error:
+        raise _located(error, config_path) from None
+    if unknown:
+        options = [option for action in parser._actions for option in action.option_strings]
+        first = unknown[0].split("=")[0]
+        if not first.startswith("-"):
+            raise InputError(f"unexpected word '{first}'; options start with --")
+        raise unknown_field(first, options, kind="option")
+    return vars(namespace)
+
+
+def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of `--config` and the other words."""
+    words = list(argv)
+    path = None
+    for index, word in enumerate(words):
+        if word == "--config":
+            if index + 1 == len(words):
+                raise InputError("--config needs a path to a YAML file")
+            path = words[index + 1]
+            del words[index : index + 2]
+            break
+        if word.startswith("--config="):
+            path = word.split("=", 1)[1]
+            del words[index]
+            break
+    if any(word == "--config" or word.startswith("--config=") for word in words):
+        raise InputError("--config was given twice; a run has one recipe, options win over it")
+    return path, words
+
+
+def option_given(words: Sequence[str], name: str) -> str | None:
+    """The last value of an option on the command line itself, without a parser (which needs the task to exist)."""
+    value = None
+    spellings = (f"--{name}", f"--{name.replace('_', '-')}")
+    for index, word in enumerate(words):
+        if word in spellings and index + 1 < len(words):
+            value = words[index + 1]
+        elif word.startswith(tuple(f"{spelling}=" for spelling in spellings)):
+            value = word.split("=", 1)[1]
+    return value
+
+
+def _load_yaml(path: str) -> Fields:
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(
+            f"recipe {path} does not exist; give the path of a YAML file with one field per line"
+        )
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"recipe {path} is not valid YAML: {reason}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(
+            f"recipe {path} must be a mapping of fields to values, but is a {type(content).__name__}"
+        )
+    environment = content.pop("env", {}) or {}  # TRL's recipes may set environment variables
+    if not isinstance(environment, dict):
+        raise InputError(f"recipe {path}: env must be a mapping of names to values")
+    os.environ.update({str(name): str(value) for name, value in environment.items()})
+    return content
+
+
+def _split_values(values: Fields, parser: _Parser, path: str | None) -> tuple[list[str], Fields]:
+    """Scalars and lists of scalars as command-line words, so that one parser types everything; the rest as it is."""
+    actions = {action.dest: action for action in reversed(parser._actions)}
+    words: list[str] = []
+    rest: Fields = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict) or (
+            isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
+        )
+        if value is None:
+            rest[name] = None
+        elif nested:
+            if name not in _nested_fields():
+                raise _located(InputError(f"{name} must be a single value, but is {value!r}"), path)
+            rest[name] = value
+        elif isinstance(value, list) and name in _SCALAR_OR_LIST:
+            rest[name] = value
+        elif isinstance(value, list):
+            if actions[name].nargs != "+":
+                raise _located(InputError(f"{name} must be a single value, but is {value!r}"), path)
+            words += [f"--{name}", *(str(item) for item in value)]
+        else:
+            words.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
+    return words, rest
+
+
+def _nested_fields() -> set[str]:
+    others = {"datasets", "fsdp_config", "accelerator_config", "liger_kernel_config"}
+    return {*MaxRLConfig._VALID_DICT_FIELDS, *others}
+
+
+# One word on the command line, but a recipe for `trl grpo` may list several.
+_SCALAR_OR_LIST = ("report_to", "optim_target_modules")
+
+
+def _located(error: InputError, path: str | None) -> InputError:
+    return InputError(f"{path}: {error}") if path else error

@@ -1,0 +1,57 @@
+"""Which checkpoints count: those that were written to their end, by every process of the run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from maxrl.experiments.folders import last_checkpoint
+
+ONE = ["rng_state.pth"]
+TWO = ["rng_state_0.pth", "rng_state_1.pth"]
+
+
+def checkpoint(folder: Path, step: int, files: list[str]) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "trainer_state.json").write_text("{}")
+    for name in files:
+        torch.save({}, path / name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("processes", "files", "complete"),
+    [
+        ("1", [*ONE, "optimizer.pt"], True),
+        ("1", ["optimizer.pt"], False),
+        ("1", [], True),  # save_only_model
+        ("2", [*TWO, "optimizer.pt"], True),
+        ("2", ["rng_state_0.pth", "optimizer.pt"], False),
+        ("2", ["rng_state_1.pth", "optimizer.pt"], False),
+        ("2", ["optimizer.pt"], False),
+        ("3", [*TWO, "optimizer.pt"], False),
+        (None, [*ONE, "optimizer.pt"], True),
+        (None, [*TWO, "optimizer.pt"], True),
+        (None, ["rng_state_0.pth", "optimizer.pt"], False),
+        # Resumed with another number of processes: what the earlier ones saved still serves.
+        ("2", [*ONE, "optimizer.pt"], True),
+        ("1", [*TWO, "optimizer.pt"], True),
+    ],
+)
+def test_every_process_must_have_saved(
+    tmp_path: Path, processes: str | None, files: list[str], complete: bool
+) -> None:
+    if processes is not None:
+        (tmp_path / "environment.json").write_text(json.dumps({"processes": processes}))
+    earlier = checkpoint(tmp_path, 2, [*ONE, "optimizer.pt"])
+    later = checkpoint(tmp_path, 4, files)
+    assert last_checkpoint(tmp_path) == (later if complete else earlier)
+
+
+def test_half_written_files_do_not_count(tmp_path: Path) -> None:
+    whole = checkpoint(tmp_path, 2, [*ONE, "optimizer.pt"])
+    for step, name in enumerate(["optimizer.pt", "model.safetensors", "trainer_state.json"], start=3):
+        (checkpoint(tmp_path, step, ONE) / name).write_bytes(b"half")
+    assert last_checkpoint(tmp_path) == whole
