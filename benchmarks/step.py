@@ -1,12 +1,12 @@
 """A training step of MaxRLTrainer against one of TRL's GRPOTrainer: same model, weights, prompts, N and precision.
 
-    python benchmarks/step.py [--rows maze9 maze17] [--repeats 3] [--device cpu|cuda] [--threads T]
+    python benchmarks/step.py [--rows maze9 maze17] [--repeats 3] [--device cpu|cuda] [--threads T] [--micro_batch M]
     python benchmarks/step.py --quick     # maze9 and maze17 once, at most 4 minutes
     python benchmarks/step.py --sweep     # maxrl alone, cost of a rollout for N from 8 to 256
 
 Both sides are the whole trainers, run by `train()`, on random weights that never draw the stop token, so that all
 lengths are equal. Every measurement has a process of its own; the sides take turns. A step is the time from one
-optimizer step to the next, fetching prompts and logging included, and is split into
+optimizer step to the next, fetching prompts included, and is split into
 
   rollout     `_generate_single_turn` (TRL: transformers' generate)
   log-probs   `_get_per_token_logps_and_entropies`
@@ -18,8 +18,12 @@ same precision before and after the steps, reached on the necessary work: each d
 fed in once forward, and twice backward in the update (the formula: `forward_flops` in benchmarks/step_parts/rows.py).
 One rollout in eight succeeds, in every group; the gain from skipping dead groups is a measurement of its own, with
 every other group dead. Ratios set maxrl in the precision of its shorter step against TRL in whichever precision is
-better at the thing compared. Memory is the peak of the process (on a GPU, of its tensors). A table, and JSON as the
-last line.
+better at the thing compared. A table, and JSON as the last line.
+
+Memory is the peak of the process (on a GPU, of its tensors while it trains). TRL's depends on the micro-batch, the
+rows that its update forwards at once, which is the benchmark's choice: so many that 20 GB last, or `--micro_batch`.
+It stands beside the memory, and as `trl_micro_batch` in the JSON. All rollouts of a step it samples at once, whatever
+the micro-batch. Ours is bounded by maxrl's own token budgets, left at their defaults.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from step_parts.tables import NAMES, seconds, show_rows, show_sweep
 QUICK_ROWS = ("maze9", "maze17")
 QUICK_SECONDS = 230.0
 """Within four minutes, with some to spare for the start and the tables."""
+REPEATS = 3
 SWEEP_STEPS = 3
 IDLE_LOAD = 0.5
 """Load average above which something else is running."""
@@ -205,10 +210,16 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         metavar="ROW",
         help=f"rows to measure: {', '.join(ROWS)} (default all)",
     )
-    add("--repeats", type=_positive, default=3, help="processes per combination (default 3)")
+    add("--repeats", type=_positive, help=f"processes per combination (default {REPEATS})")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where to run (default cpu)")
     add("--threads", type=_positive, default=cores, help=f"threads of torch (default all cores: {cores})")
-    add("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="default both")
+    add("--precisions", nargs="+", choices=PRECISIONS, help="default both")
+    add(
+        "--micro_batch",
+        type=_positive,
+        help="rows that TRL's update forwards at once; has to divide the rollouts of each row "
+        f"(default: {', '.join(f'{row.name} {row.micro_batch}' for row in ROWS.values())})",
+    )
     add(
         "--quick",
         action="store_true",
@@ -216,12 +227,30 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--sweep", action="store_true", help="instead: maxrl alone at N = 8 to 256 (default row: maze17)")
     add("--measure", help=argparse.SUPPRESS)  # what the processes are started with
-    options = parser.parse_args(words)
+    return settle(parser.parse_args(words), parser)
+
+
+def settle(options: argparse.Namespace, parser: Parser) -> argparse.Namespace:
+    """Refuse what would be ignored, fill in defaults, and turn names into rows."""
     if options.quick and options.sweep:
         parser.error("--quick and --sweep exclude each other")
-    options.precisions = [precision for precision in PRECISIONS if precision in options.precisions]
+    if options.quick and options.repeats:
+        parser.error("--quick measures each combination once and takes no --repeats")
+    if options.quick and options.precisions:
+        parser.error("--quick measures both precisions where the time lasts and takes no --precisions")
+    if options.sweep and options.micro_batch:
+        parser.error("--sweep measures maxrl alone and takes no --micro_batch, which is TRL's")
+    options.repeats = options.repeats or REPEATS
+    options.precisions = [p for p in PRECISIONS if p in (options.precisions or PRECISIONS)]
     default = QUICK_ROWS if options.quick else ("maze17",) if options.sweep else tuple(ROWS)
     options.rows = [ROWS[name] for name in dict.fromkeys(options.rows or default)]
+    if options.micro_batch:
+        for row in options.rows:
+            if row.rollouts % options.micro_batch:
+                parser.error(
+                    f"--micro_batch {options.micro_batch} does not divide {row.name}'s {row.rollouts} rollouts"
+                )
+        options.rows = [replace(row, micro_batch=options.micro_batch) for row in options.rows]
     return options
 
 

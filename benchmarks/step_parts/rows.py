@@ -33,7 +33,8 @@ class Row:
     """With <bos>."""
     new_tokens: int
     micro_batch: int
-    """Rows that TRL forwards at once: so many that memory lasts (20 GB), the rest by gradient accumulation."""
+    """Rows that TRL's update forwards at once: so many that memory lasts (20 GB), or `--micro_batch`; the rest by
+    gradient accumulation. It sets TRL's memory; ours is bounded by a token budget instead."""
     steps: int
     """Steps measured in one process."""
 

@@ -95,6 +95,7 @@ def compare_row(row: Row, measured: Measurements) -> Summary:
             compared[ratio] = None
     return {
         **compared,
+        "trl_micro_batch": row.micro_batch,
         "update_peak_fraction": ours and ours["update_peak_fraction"],
         "rollout_peak_fraction": ours and ours["rollout_peak_fraction"],
         "against": against,

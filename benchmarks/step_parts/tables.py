@@ -24,23 +24,26 @@ def show_rows(console: Console, rows: Mapping[str, Any]) -> None:
     table = Table("row", "", title="One step, medians", title_justify="left")
     for column in ("step", "rollout", "log-probs", "backward", "rest", "new tokens/s"):
         table.add_column(column, justify="right")
-    for column in ("peak: rollout", "peak: update", "memory"):
+    for column in ("peak: rollout", "peak: update", "memory", "rows at once"):
         table.add_column(column, justify="right")
     for name, row in rows.items():
         for side in SIDES:
             for precision in PRECISIONS:
                 found = row["all"][side][precision]
                 if found:
-                    table.add_row(name, f"{NAMES[side]} {precision}", *_cells(found))
+                    # maxrl's update cuts a step by tokens.
+                    at_once = f"{row['trl_micro_batch']:,}" if side == "trl" else "–"
+                    table.add_row(name, f"{NAMES[side]} {precision}", *_cells(found), at_once)
         table.add_section()
     console.print(table)
     ratios = Table("row", title="TRL over maxrl (greater is better)", title_justify="left")
-    for column in ("step", "rollouts", "update", "memory", "precision", "half dead: maxrl", "half dead: TRL"):
+    for column in ("step", "rollouts", "update", "memory (TRL's rows at once)", "precision"):
         ratios.add_column(column, justify="right")
+    for side in SIDES:
+        ratios.add_column(f"half dead: {NAMES[side]}", justify="right")
     for name, row in rows.items():
-        compared = [
-            times(row[ratio]) for ratio in ("step_ratio", "rollout_ratio", "update_ratio", "memory_ratio")
-        ]
+        compared = [times(row[ratio]) for ratio in ("step_ratio", "rollout_ratio", "update_ratio")]
+        compared.append(f"{times(row['memory_ratio'])} ({row['trl_micro_batch']:,})")
         gains = [times(row["dead_half_gain"][side]) for side in SIDES]
         ratios.add_row(name, *compared, _precision(row), *gains)
     console.print(ratios)

@@ -1,32 +1,19 @@
-"""The benchmark of a step: what it counts, and that it runs the real trainers. No timings."""
+"""The benchmark of a step: what it counts and how it compares; that real trainers pass through. No timings."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import step
-from rich.console import Console
-from step_parts.measure import Stopwatch, build, check, measure, prompts, rewards
-from step_parts.rows import MAZE17, ROWS, Job, Row, Shape, forward_flops
+from step_parts.measure import build, measure
+from step_parts.rows import MAZE17, ROWS, Job, Shape, forward_flops
 from step_parts.summary import compare_row
+from tests.benchmarks.miniature import JOB, MINIATURE, result, silent
 
-from maxrl.models import encode_prompt
 from maxrl.tasks import SubsetSum
 
-MINIATURE = Row(
-    "miniature",
-    Shape(layers=1, width=8, heads=2, kv_heads=1, feed_forward=16, vocabulary=12, positions=32),
-    prompts=2,
-    num_generations=8,
-    prompt_tokens=5,
-    new_tokens=3,
-    micro_batch=8,
-    steps=1,
-)
-JOB = Job(MINIATURE, "ours", "fp32", peak_size=16)
 SUMMARY = {
     "precision",
     "step_s",
@@ -50,10 +37,6 @@ FRACTIONS = {"update_peak_fraction", "rollout_peak_fraction"}
 def here(job: Job, limit: float | None = None) -> dict[str, Any]:
     """The measurement, in this process, through JSON as from another one."""
     return json.loads(json.dumps(measure(Job.from_json(json.loads(json.dumps(job.to_json()))))))
-
-
-def silent() -> Console:
-    return Console(quiet=True)
 
 
 def options(*words: str) -> Any:
@@ -95,20 +78,6 @@ def test_the_rows_are_what_they_are_named_after() -> None:
         assert row.num_generations % 8 == 0
 
 
-def test_prompts_are_distinct_and_as_long_as_said() -> None:
-    _, tokenizer = build(MINIATURE.shape)
-    texts = prompts(MINIATURE, 6)
-    assert {len(encode_prompt(tokenizer, text)) for text in texts} == {5}
-    assert len(set(texts)) == 6
-    assert tokenizer.eos_token_id == MINIATURE.shape.vocabulary
-
-
-def test_one_success_in_eight_in_every_live_group() -> None:
-    completions = [""] * 4 * MINIATURE.num_generations
-    assert rewards(JOB)(completions=completions) == 4 * [1.0, *7 * [0.0]]
-    assert rewards(replace(JOB, dead=True))(completions=completions) == 2 * [1.0, *15 * [0.0]]
-
-
 @pytest.mark.filterwarnings("ignore")  # the libraries', which the benchmark's own processes ignore as well
 def test_both_trainers_run_and_the_answer_has_its_keys() -> None:
     session = step.Session(here, silent())
@@ -145,21 +114,6 @@ def test_the_sweep_sets_256_rollouts_against_64(monkeypatch: pytest.MonkeyPatch)
     assert ratio["step"] == pytest.approx(costs["256"]["step"] / costs["64"]["step"])
 
 
-def result(seconds: float, memory: float = 100.0) -> dict[str, Any]:
-    """A measurement of one step, made up."""
-    parts = {"rollout": 0.5, "logprobs": 0.125, "backward": 0.25, "rest": 0.125}
-    step_ = {name: part * seconds for name, part in parts.items()}
-    return {
-        "steps": [{**step_, "step": seconds, "new_tokens": 48}],
-        "peaks": {"fp32": [10.0], "bf16": [20.0]},
-        "peak_memory_mb": memory,
-        "base_memory_mb": 50.0,
-        "other_cores": None,
-        "remarks": [],
-        "environment": {},
-    }
-
-
 def test_ratios_are_against_whichever_precision_of_trl_is_better() -> None:
     made_up = {
         ("ours", "fp32"): result(2.0, 80.0),
@@ -178,23 +132,6 @@ def test_ratios_are_against_whichever_precision_of_trl_is_better() -> None:
     assert row["ours"]["update_peak_fraction"] == 3 * forward_flops(MINIATURE) / 1e9 / 0.375 / 20.0
 
 
-def test_quick_leaves_out_what_the_time_does_not_allow(capsys: pytest.CaptureFixture[str]) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def slow(job: Job, limit: float | None) -> dict[str, Any]:
-        asked.append((job.side, job.precision))
-        time.sleep(0.3 if job.side == "trl" else 0.0)
-        return result(1.0)
-
-    session = step.Session(slow, silent(), budget=0.7)
-    step.compare_quickly([MINIATURE], JOB, session)
-    assert asked == [("ours", "fp32"), ("ours", "bf16"), ("trl", "bf16")]  # bf16 has the higher matmul peak
-    row = compare_row(MINIATURE, session.measured)
-    assert row["all"]["trl"]["fp32"] is None
-    step.show_rows(Console(width=160), {"miniature": row})
-    assert "fp32 not measured" in capsys.readouterr().out
-
-
 def test_a_measurement_that_fails_is_reported_and_the_others_go_on() -> None:
     def runner(job: Job, limit: float | None) -> dict[str, Any]:
         if job.side == "trl":
@@ -208,43 +145,6 @@ def test_a_measurement_that_fails_is_reported_and_the_others_go_on() -> None:
     assert row["trl"] is None
     assert row["step_ratio"] is None
     assert row["ours"]["step_s"] == 1.0
-
-
-def test_a_phase_within_a_phase_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 3.0, 6.0, 7.0, 10.0])
-    watch = Stopwatch(lambda: None)
-    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
-    watch.on_train_begin()
-    with watch.phase("backward"), watch.phase("logprobs"):
-        pass
-    watch.count("rollout", 1.0)
-    watch.on_step_end()
-    monkeypatch.undo()
-    assert watch.steps == [{"logprobs": 3.0, "backward": 3.0, "rollout": 1.0, "rest": 3.0, "step": 10.0}]
-
-
-def test_a_step_that_is_not_the_rows_is_refused() -> None:
-    fine = {"rollout": 1.0, "logprobs": 1.0, "backward": 1.0, "new_tokens": 48.0}
-    assert check(fine, JOB) == fine
-    with pytest.raises(RuntimeError, match="stopped early"):
-        check({**fine, "new_tokens": 47.0}, JOB)
-    with pytest.raises(RuntimeError, match="past the clock of logprobs"):
-        check({**fine, "logprobs": 0.0}, JOB)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [(["--rows", "maze5"], list(ROWS)), (["--repeats", "0"], ["0"]), (["--quick", "--sweep"], [])],
-)
-def test_mistakes_take_one_line(
-    words: list[str], named: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as error:
-        step.main(words)
-    assert error.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert all(name in lines[0] for name in named)
 
 
 @pytest.mark.slow
