@@ -1,6 +1,6 @@
-"""Small policies of several architectures, and what a plain forward says of them: the engine's measure."""
+"""Small policies of several architectures, and what a plain forward and statistics say of them: the engine's measure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from maxrl.engine import PromptGroup, engine_attention, token_logprobs
+from maxrl.engine import PromptGroup, SharedPrefixGenerator, engine_attention, token_logprobs
 
 VOCABULARY = 24
 
@@ -87,6 +87,17 @@ def tokens(count: int, seed: int, vocabulary: int = VOCABULARY) -> list[int]:
     return torch.randint(vocabulary, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+PROMPTS = [tokens(length, 7 + length) for length in (5, 1, 9, 5, 2)]
+"""To sample from; one is of one token, two are alike."""
+
+STOPS = (2, 9, 17)
+
+
+def generator(model: nn.Module, stop_ids: Sequence[int] = STOPS, **options: Any) -> SharedPrefixGenerator:
+    """The engine's."""
+    return SharedPrefixGenerator(model, stop_ids=stop_ids, **options)
+
+
 def groups_of(*shapes: tuple[int, Sequence[int]], seed: int = 0) -> list[PromptGroup]:
     """Groups of the given lengths: (of the prompt, of its completions)."""
     return [
@@ -110,13 +121,17 @@ RAGGED = groups_of(
 """Ragged in every way: also one-token and empty completions, a prompt of one token, groups without a completion."""
 
 
+def dense_logits(model: nn.Module, ids: Sequence[int]) -> Tensor:
+    """(tokens, V) logits behind each token of a sequence, by one forward without cache or padding."""
+    return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+
 def dense_rows(model: nn.Module, groups: Sequence[PromptGroup], temperature: float = 1.0) -> list[Tensor]:
     """(length, V) log-distributions that each completion's tokens were chosen from, by a forward of its own."""
     rows: list[Tensor] = []
     for group in groups:
         for completion in group.completions:
-            ids = torch.tensor([[*group.prompt, *completion]])
-            logits = model(input_ids=ids, use_cache=False).logits[0, len(group.prompt) - 1 : -1]
+            logits = dense_logits(model, [*group.prompt, *completion])[len(group.prompt) - 1 : -1]
             rows.append((logits / temperature).log_softmax(-1))
     return rows
 
@@ -157,3 +172,17 @@ def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     difference = sum(float((one[name] - other[name]).double().square().sum()) for name in one)
     return (difference / sum(float(other[name].double().square().sum()) for name in other)) ** 0.5
+
+
+def p_value(counts: Mapping[Any, int], probabilities: Mapping[Any, float]) -> float:
+    """Pearson's χ² test: how likely counts are as far from the probabilities as these. Cells too small for it are one."""
+    draws = sum(counts.values())
+    large = [cell for cell, mass in probabilities.items() if mass * draws >= 5]
+    expected = [probabilities[cell] * draws for cell in large]
+    found = [counts.get(cell, 0) for cell in large]
+    rest = draws - sum(expected)
+    if rest > 1e-3:
+        expected, found = [*expected, rest], [*found, draws - sum(found)]
+    statistic = sum((n - m) ** 2 / m for n, m in zip(found, expected, strict=True))
+    freedom = len(expected) - 1
+    return float(torch.special.gammaincc(torch.tensor(freedom / 2.0), torch.tensor(statistic / 2.0)))

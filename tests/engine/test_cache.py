@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine.policies import build, in_double, tokens
+from tests.engine.policies import build, dense_logits, in_double, tokens
 from torch import Tensor, nn
 
 from maxrl.engine import PromptGroup, engine_attention, pack
@@ -71,7 +71,7 @@ def test_steps_give_the_logits_of_dense_forwards(
     with engine_attention(model):
         steps = list(play(model, case, drop, static=static))
     for logits, sequences in steps:
-        dense = [model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1] for ids in sequences]
+        dense = [dense_logits(model, ids)[-1] for ids in sequences]
         torch.testing.assert_close(logits, torch.stack(dense), atol=1e-11, rtol=0)
 
 

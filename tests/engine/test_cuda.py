@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from tests.engine.policies import build, groups_of, tokens
+from tests.engine.policies import PROMPTS, build, generator, groups_of
 
-from maxrl.engine import SamplingParams, SharedPrefixGenerator, engine_attention, token_logprobs
+from maxrl.engine import SamplingParams, engine_attention, token_logprobs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 GROUPS = groups_of((5, (3, 1, 9)), (7, (4, 4, 2, 6)))
-PROMPTS = [tokens(length, 7 + length) for length in (5, 1, 9)]
 
 
 def gradient(device: str, kernel: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,17 +32,17 @@ def test_log_probabilities_and_gradients(kernel: str) -> None:
 def test_greedy_completions(cuda_graphs: bool) -> None:
     """Longer than the first capacity, so that a graph is recorded more than once."""
     params = SamplingParams(max_completion_length=150, temperature=0)
-    on_cpu = SharedPrefixGenerator(build("qwen2"), stop_ids=[2])
-    on_gpu = SharedPrefixGenerator(build("qwen2").cuda(), stop_ids=[2], cuda_graphs=cuda_graphs)
-    expected, drawn = (sampler.generate(PROMPTS, params, seeds=[0, 0, 0]) for sampler in (on_cpu, on_gpu))
+    on_cpu = generator(build("qwen2"), [2])
+    on_gpu = generator(build("qwen2").cuda(), [2], cuda_graphs=cuda_graphs)
+    expected, drawn = (sampler.generate(PROMPTS[:3], params, seeds=[0, 0, 0]) for sampler in (on_cpu, on_gpu))
     assert [group[0].token_ids for group in drawn] == [group[0].token_ids for group in expected]
 
 
 def test_rollouts_that_end_at_different_times() -> None:
     params = SamplingParams(max_completion_length=40, num_generations=16)
     plain, graphed = (
-        SharedPrefixGenerator(build("qwen2").cuda(), stop_ids=[2, 3, 4], cuda_graphs=graphs).generate(
-            PROMPTS, params, seeds=[1, 2, 3]
+        generator(build("qwen2").cuda(), [2, 3, 4], cuda_graphs=graphs).generate(
+            PROMPTS[:3], params, seeds=[1, 2, 3]
         )
         for graphs in (False, True)
     )

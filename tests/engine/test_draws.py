@@ -1,10 +1,12 @@
 """Random numbers of a token's own, and the tokens that they choose."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from tests.engine.policies import p_value
 from torch import Tensor
 from transformers import (
     LogitsProcessorList,
@@ -32,11 +34,6 @@ def table(seeds: int, rollouts: int, positions: int) -> Tensor:
     return torch.stack([uniforms(keys, position) for position in range(positions)], 1).view(
         seeds, rollouts, -1
     )
-
-
-def survival(statistic: float, freedom: int) -> float:
-    """Probability that χ² with so many degrees of freedom is larger."""
-    return float(torch.special.gammaincc(torch.tensor(freedom / 2.0), torch.tensor(statistic / 2.0)))
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------
@@ -91,9 +88,7 @@ def test_numbers_are_uniform_and_neighbours_independent(axis: int) -> None:
     # Pairs of neighbours along the axis in 8 × 8 cells: by χ² a good generator fails once in ten thousand tables.
     first, second = (numbers.narrow(axis, start, 39) for start in (0, 1))
     cells = (first * 8).long() * 8 + (second * 8).long()
-    counts = cells.flatten().bincount(minlength=64).double()
-    expected = cells.numel() / 64
-    assert survival(float(((counts - expected) ** 2 / expected).sum()), 63) > 1e-4
+    assert p_value(Counter(cells.flatten().tolist()), dict.fromkeys(range(64), 1 / 64)) > 1e-4
 
 
 def test_all_bits_are_used() -> None:

@@ -1,6 +1,7 @@
 """The processor's own choices."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -25,9 +26,24 @@ def test_the_measurement_leaves_the_threads_as_they_were() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_bf16_needs_instructions_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert cpu_multiplies_bf16() is False
+@pytest.mark.parametrize(
+    ("capability", "mkldnn", "avx512", "amx", "faster"),
+    [
+        ("AVX512", True, True, False, True),
+        ("AVX512", True, False, True, True),
+        ("AVX512", True, False, False, False),
+        ("AVX512", False, True, True, False),  # a library that makes no use of them
+        ("DEFAULT", True, True, True, False),  # a caller that forbids them
+    ],
+)
+def test_bf16_needs_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, capability: str, mkldnn: bool, avx512: bool, amx: bool, faster: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: mkldnn)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert cpu_multiplies_bf16() is faster
 
 
 def test_memory_is_kept_unless_the_environment_says_otherwise() -> None:
@@ -60,5 +76,6 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     kept, faults = run()
     left_alone, usual = run(MALLOC_ARENA_MAX="1")
     assert not left_alone
-    if kept:  # glibc
+    assert kept is (platform.libc_ver()[0] == "glibc")
+    if kept:
         assert faults < 100 < usual

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from maxrl.engine import PromptGroup, engine_attention, pack
 from maxrl.engine.attention import IMPLEMENTATION, PackedState, shared_prefix_attention
-from maxrl.engine.cpu_attention import SMALL_TRIANGLE
+from maxrl.engine.cpu_attention import SMALL_RECTANGLE, SMALL_TRIANGLE
 from maxrl.engine.packed_attention import packed_attention
 from maxrl.errors import InputError
 
@@ -26,6 +26,9 @@ CASES = {
     "behind the border": groups_of((3, (SMALL_TRIANGLE + 2, 5, 0)), (3, (7, 1, 2)), (2, (4,))),
     # Batched by length, or almost all would be padding.
     "one of them long": groups_of((3, (120, *[4, 2] * 20)), (3, (100, *[3, 5] * 20)), (2, (4,))),
+    "long prompts": groups_of(
+        (SMALL_RECTANGLE + 10, (7, 3, 0)), (SMALL_RECTANGLE + 10, (4, 6, 2)), (2, (4,))
+    ),
 }
 
 KERNELS = [
@@ -93,7 +96,7 @@ def test_every_sequence_by_itself(kernel: str, case: str, heads: tuple[int, int]
         torch.testing.assert_close(one, other, atol=1e-11, rtol=0)
 
 
-@pytest.mark.parametrize("case", ["ragged", "behind the border"])
+@pytest.mark.parametrize("case", ["ragged", "behind the border", "long prompts"])
 @pytest.mark.parametrize("kernel", ["dense", "blocks"])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=["fp32", "bf16"]

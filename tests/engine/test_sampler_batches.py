@@ -6,23 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine.policies import ARCHITECTURES, VOCABULARY, build, tokens
+from tests.engine.policies import ARCHITECTURES, PROMPTS, VOCABULARY, build, generator, tokens
 from torch import nn
 
-from maxrl.engine import Completion, SamplingParams, SharedPrefixGenerator, sampler
+from maxrl.engine import Completion, SamplingParams, sampler
 from maxrl.engine.cache import PrefillState, SharedCache
 from maxrl.engine.decoder import Decoder
 
-PROMPTS = [tokens(length, 7 + length) for length in (5, 1, 9, 5, 2)]
 SEEDS = [3, 1, 4, 1, 5]
-STOPS = (2, 9, 17)
 NEVER = (VOCABULARY,)
 """A stop token that cannot be drawn: every step is one of all rollouts."""
 PARAMS = SamplingParams(max_completion_length=10, num_generations=6)
-
-
-def generator(model: nn.Module, stop_ids: Sequence[int] = STOPS, **options: Any) -> SharedPrefixGenerator:
-    return SharedPrefixGenerator(model, stop_ids=stop_ids, **options)
 
 
 def assert_same(one: Sequence[Sequence[Completion]], other: Sequence[Sequence[Completion]]) -> None:
@@ -106,7 +100,7 @@ def test_seeds_rollouts_and_nothing_else_make_the_difference() -> None:
     model = build("qwen2", seed=2)
     params = SamplingParams(max_completion_length=16, num_generations=8)
     prompt = PROMPTS[0]
-    sampling = SharedPrefixGenerator(model, stop_ids=[23])
+    sampling = generator(model, [23])
     first, second, again = sampling.generate([prompt] * 3, params, seeds=[1, 2, 1])
     assert first == again
     texts = [completion.token_ids for completion in [*first, *second]]

@@ -6,19 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine.policies import build, tokens
+from tests.engine.policies import PROMPTS, build, dense_logprobs, generator
 from torch import Tensor, nn
 
-from maxrl.engine import Completion, SamplingParams, SharedPrefixGenerator
+from maxrl.engine import Completion, PromptGroup, SamplingParams, SharedPrefixGenerator
 
-PROMPTS = [tokens(length, 7 + length) for length in (5, 1, 9)]
-SEEDS = [3, 1, 4]
+SEEDS = [3, 1, 4, 1, 5]
 PARAMS = SamplingParams(max_completion_length=8, num_generations=4)
 GREEDY = SamplingParams(max_completion_length=8, temperature=0)
-
-
-def generator(model: nn.Module, **options: Any) -> SharedPrefixGenerator:
-    return SharedPrefixGenerator(model, stop_ids=[2], **options)
 
 
 def draw(sampling: SharedPrefixGenerator, params: SamplingParams = PARAMS) -> list[list[Completion]]:
@@ -50,17 +45,14 @@ PREPARED = [pytest.param(with_dropout(name), id=name) for name in ("qwen2", "qwe
 
 def worst_error(model: nn.Module, groups: Sequence[Sequence[Completion]]) -> float:
     """Largest distance of a log-probability from a dense forward's in evaluation mode."""
-    model = copy.deepcopy(model).eval()
-    worst = 0.0
-    for prompt, group in zip(PROMPTS, groups, strict=True):
-        for completion in group:
-            ids = torch.tensor([[*prompt, *completion.token_ids]])
-            with torch.no_grad():
-                logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
-            chosen = torch.tensor(completion.token_ids)[:, None]
-            dense = logits.float().log_softmax(-1).gather(1, chosen)[:, 0]
-            worst = max(worst, float((dense - torch.tensor(completion.logprobs)).abs().max()))
-    return worst
+    rows = [
+        PromptGroup(prompt, [one.token_ids for one in group])
+        for prompt, group in zip(PROMPTS, groups, strict=True)
+    ]
+    with torch.no_grad():
+        dense = torch.cat(dense_logprobs(copy.deepcopy(model).eval(), rows))
+    found = torch.tensor([logprob for group in groups for one in group for logprob in one.logprobs])
+    return float((dense - found).abs().max())
 
 
 def weights(model: nn.Module) -> list[Tensor]:

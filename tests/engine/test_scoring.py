@@ -9,6 +9,7 @@ import torch
 from tests.engine.policies import (
     ARCHITECTURES,
     RAGGED,
+    VOCABULARY,
     build,
     dense_logprobs,
     dense_rows,
@@ -22,7 +23,7 @@ from tests.engine.policies import (
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
+from maxrl.engine import PromptGroup, cpu_attention, engine_attention, selection, split_groups, token_logprobs
 from maxrl.engine.cpu_attention import SMALL_TRIANGLE
 from maxrl.engine.packed_attention import Kernel
 from maxrl.errors import InputError
@@ -65,6 +66,18 @@ def test_equal_to_dense_forwards_in_double_precision(name: str, kernel: Kernel) 
         assert_rows(token_logprobs(model, RAGGED, kernel=kernel).logprobs, dense, 1e-11)
     expected = gradients(model, weighted(dense))
     assert distance(packed_gradients(model, RAGGED, kernel=kernel), expected) < 1e-10
+
+
+@pytest.mark.parametrize("scores", [1, 20, 150])
+def test_equal_however_small_the_pieces(monkeypatch: pytest.MonkeyPatch, scores: int) -> None:
+    """Three rows of logits at a time, and of attention scores one row, part of a matrix, or several matrices."""
+    monkeypatch.setattr(selection, "BLOCK", 3 * VOCABULARY)
+    monkeypatch.setattr(cpu_attention, "PIECE", scores)
+    model = in_double(build("qwen2"))
+    dense = dense_logprobs(model, RAGGED)
+    with engine_attention(model):
+        assert_rows(token_logprobs(model, RAGGED).logprobs, dense, 1e-11)
+    assert distance(packed_gradients(model, RAGGED), gradients(model, weighted(dense))) < 1e-10
 
 
 def test_long_completions() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.engine.policies import dense_logits, p_value
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, Qwen2ForCausalLM
 
 from maxrl.engine import Completion, SamplingParams, TransformersGenerator
-from maxrl.errors import InputError
 
 MakeChain = Callable[[Mapping[int, Mapping[int, float]]], Qwen2ForCausalLM]
 PROMPTS = [[1, 4, 8, 5], [1], [1, 9, 9, 6, 7, 4, 5]]
@@ -24,10 +24,10 @@ def generator(model: Any, stop_ids: Sequence[int] = (STOP,), **options: Any) -> 
     return TransformersGenerator(model, stop_ids=stop_ids, **{"pad_id": 0, **options})
 
 
-def dense_logits(model: nn.Module, ids: Sequence[int]) -> list[list[float]]:
-    """Logits after each token of a sequence, by one forward without cache or padding."""
-    with torch.no_grad():
-        return model(torch.tensor([list(ids)])).logits[0].double().tolist()
+@torch.no_grad()
+def dense(model: nn.Module, ids: Sequence[int]) -> list[list[float]]:
+    """Logits behind each token of a sequence."""
+    return dense_logits(model, ids).tolist()
 
 
 def drawn_from(logits: Sequence[float], params: SamplingParams) -> dict[int, float]:
@@ -68,7 +68,7 @@ def test_log_probabilities_are_those_of_the_distribution_drawn_from(
     supports: set[int] = set()
     for prompt, group in zip(PROMPTS, groups, strict=True):
         for completion in group:
-            logits = dense_logits(sharp, [*prompt, *completion.token_ids])
+            logits = dense(sharp, [*prompt, *completion.token_ids])
             for step, (token, logprob) in enumerate(
                 zip(completion.token_ids, completion.logprobs, strict=True)
             ):
@@ -86,7 +86,7 @@ def test_greedy_is_argmax_decoding(sharp: Qwen2ForCausalLM) -> None:
         ids = list(prompt)
         logprobs: list[float] = []
         while len(logprobs) < 8 and ids[len(prompt) :][-1:] != [STOP]:
-            probabilities = drawn_from(dense_logits(sharp, ids)[-1], params)
+            probabilities = drawn_from(dense(sharp, ids)[-1], params)
             ids.append(max(probabilities, key=probabilities.__getitem__))
             logprobs.append(math.log(probabilities[ids[-1]]))
         assert list(completion.token_ids) == ids[len(prompt) :]
@@ -101,49 +101,6 @@ def test_a_prompt_gets_the_same_alone_as_among_longer_ones(sharp: Qwen2ForCausal
         assert completion.token_ids == alone.token_ids
         assert completion.finish_reason == alone.finish_reason
         assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
-
-
-# --- where a completion ends ---------------------------------------------------------------------------------------
-
-# 1 stops at once, 3 after two tokens, 4 by another stop token after one; 6 and 7 alternate for ever.
-ENDS = {1: {2: 1.0}, 3: {4: 1.0}, 4: {5: 1.0}, 5: {2: 1.0}, 6: {7: 1.0}, 7: {6: 1.0}}
-
-
-@pytest.mark.parametrize("pad_id", [0, STOP, 7])  # a pad that stops, and one that is an ordinary token, too
-def test_the_stop_token_is_kept_and_nothing_after_it(make_chain: MakeChain, pad_id: int) -> None:
-    params = SamplingParams(max_completion_length=5)
-    groups = generator(make_chain(ENDS), pad_id=pad_id).generate([[1], [3], [6]], params, seeds=[0] * 3)
-    assert [(c.token_ids, c.finish_reason) for [c] in groups] == [
-        ((2,), "stop"),
-        ((4, 5, 2), "stop"),
-        ((7, 6, 7, 6, 7), "length"),
-    ]
-    for [completion] in groups:  # each step is certain
-        assert completion.logprobs == pytest.approx([0.0] * len(completion.token_ids), abs=1e-6)
-
-
-@pytest.mark.parametrize("stop_ids", [(2, 5), (5, 2, 5)])
-def test_any_of_several_stop_tokens_ends(make_chain: MakeChain, stop_ids: tuple[int, ...]) -> None:
-    params = SamplingParams(max_completion_length=5)
-    groups = generator(make_chain(ENDS), stop_ids).generate([[1], [3]], params, seeds=[0] * 2)
-    assert [(c.token_ids, c.finish_reason) for [c] in groups] == [((2,), "stop"), ((4, 5), "stop")]
-
-
-@pytest.mark.parametrize(
-    ("longest", "token_ids", "reason"), [(3, (4, 5, 2), "stop"), (2, (4, 5), "length"), (1, (4,), "length")]
-)
-def test_a_stop_token_in_the_last_place_still_counts(
-    make_chain: MakeChain, longest: int, token_ids: tuple[int, ...], reason: str
-) -> None:
-    params = SamplingParams(max_completion_length=longest)
-    [[completion]] = generator(make_chain(ENDS)).generate([[3]], params, seeds=[0])
-    assert (completion.token_ids, completion.finish_reason) == (token_ids, reason)
-
-
-def test_a_stop_token_in_the_prompt_ends_nothing(make_chain: MakeChain) -> None:
-    params = SamplingParams(max_completion_length=5)
-    [[completion]] = generator(make_chain(ENDS)).generate([[2, 3]], params, seeds=[0])
-    assert completion.token_ids == (4, 5, 2)
 
 
 # --- order, groups and memory --------------------------------------------------------------------------------------
@@ -176,20 +133,6 @@ def test_groups_come_in_the_order_of_the_prompts_however_they_are_batched(
     assert {c.token_ids for c in groups[0]} == {(2,)}
     assert {c.token_ids for c in groups[1]} == {(5,) * 4, (6,) * 4}  # 5 alike: once in 2⁴ seeds
     assert {c.token_ids for c in groups[2]} == {(3,) * 4}
-
-
-def test_no_prompts_no_completions(sharp: Qwen2ForCausalLM) -> None:
-    assert generator(sharp).generate([], SamplingParams(max_completion_length=3), seeds=[0] * 0) == []
-
-
-def test_an_empty_prompt_is_refused(sharp: Qwen2ForCausalLM) -> None:
-    with pytest.raises(InputError, match="a prompt has no tokens; give each prompt at least one"):
-        generator(sharp).generate([[1], []], SamplingParams(max_completion_length=3), seeds=[0] * 2)
-
-
-def test_a_generator_that_could_never_stop_is_refused(sharp: Qwen2ForCausalLM) -> None:
-    with pytest.raises(InputError, match="at least one stop token id"):
-        generator(sharp, stop_ids=())
 
 
 # --- what is drawn -------------------------------------------------------------------------------------------------
@@ -235,12 +178,9 @@ def test_frequencies_are_the_probabilities(make_chain: MakeChain, temperature: f
     for completion in group:
         assert completion.finish_reason == ("stop" if completion.token_ids[-1] == STOP else "length")
         assert sum(completion.logprobs) == pytest.approx(math.log(expected[completion.token_ids]), abs=1e-5)
-    # Pearson's χ²: a correct sampler fails for one seed in ten thousand; this seed passes.
     assert min(expected.values()) * draws >= 5
-    statistic = sum((counts[path] - draws * mass) ** 2 / (draws * mass) for path, mass in expected.items())
-    freedom = len(expected) - 1
-    p_value = torch.special.gammaincc(torch.tensor(freedom / 2.0), torch.tensor(statistic / 2.0))
-    assert float(p_value) > 1e-4
+    # A correct sampler fails for one seed in ten thousand; this seed passes.
+    assert p_value(counts, expected) > 1e-4
 
 
 def test_draws_depend_on_the_seed_alone(sharp: Qwen2ForCausalLM) -> None:
@@ -300,7 +240,7 @@ def test_dropout_is_off_and_the_mode_comes_back(
 ) -> None:
     model = prepare(sharp)
     model.train()
-    assert dense_logits(model, PROMPTS[0]) != dense_logits(model, PROMPTS[0])  # dropout is at work
+    assert dense(model, PROMPTS[0]) != dense(model, PROMPTS[0])  # dropout is at work
     list(model.modules())[-1].eval()  # a caller may keep parts of a model in evaluation mode
     before = modes(model)
     assert len(set(before)) == 2
@@ -312,7 +252,7 @@ def test_dropout_is_off_and_the_mode_comes_back(
     model.eval()
     for prompt, group in zip(PROMPTS, groups, strict=True):
         for completion in group:
-            logits = dense_logits(model, [*prompt, *completion.token_ids])
+            logits = dense(model, [*prompt, *completion.token_ids])
             for step, token in enumerate(completion.token_ids):
                 allowed = drawn_from(logits[len(prompt) - 1 + step], params)
                 assert completion.logprobs[step] == pytest.approx(math.log(allowed[token]), abs=1e-5)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from tests.training.settings import settings
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from maxrl.errors import InputError
@@ -19,23 +19,10 @@ def make(tmp_path: Any, model: Qwen2ForCausalLM, tokenizer: Any, task: Any) -> A
     """A trainer that has not started."""
 
     def make(*, policy: Any = None, extra: dict[str, Any] | None = None, **fields: Any) -> MaxRLTrainer:
-        settings: dict[str, Any] = {
-            "output_dir": str(tmp_path),
-            "per_device_train_batch_size": 8,
-            "num_generations": 4,
-            "max_completion_length": 5,
-            "max_steps": 1,
-            "report_to": "none",
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "bf16": False,
-            "activation_checkpointing": False,
-            **fields,
-        }
         return MaxRLTrainer(
             model=policy or model,
             reward_funcs=TaskReward(task),
-            args=MaxRLConfig(**settings),
+            args=MaxRLConfig(**settings(tmp_path, **fields)),
             train_dataset=task_dataset(task, "train", 64),
             processing_class=tokenizer,
             **(extra or {}),
@@ -50,6 +37,11 @@ def test_the_engine_serves_what_it_can(make: Any) -> None:
     assert trainer.packed
 
 
+def test_the_engine_samples_in_the_precision_of_training(make: Any) -> None:
+    assert make().engine.dtype is None  # the model's own
+    assert make(bf16=True).engine.dtype is torch.bfloat16
+
+
 def test_transformers_alone_leaves_all_to_trl(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     trainer = make(rollout_backend="transformers")
     assert trainer.engine is None
@@ -58,17 +50,11 @@ def test_transformers_alone_leaves_all_to_trl(make: Any, caplog: pytest.LogCaptu
     assert make(rollout_backend="transformers", update_backend="engine").packed
 
 
-SLIDING = {
-    "layer_types": ["full_attention", "sliding_attention"],
-    "use_sliding_window": True,
-    "sliding_window": 4,
-}
-
-
 def windowed(tokenizer: Any) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, **SLIDING,
+        num_key_value_heads=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        layer_types=["full_attention", "sliding_attention"], use_sliding_window=True, sliding_window=4,
     )  # fmt: skip
     return Qwen2ForCausalLM(config)
 
@@ -184,10 +170,50 @@ def test_evaluations_draw_with_the_same_numbers() -> None:
     assert other[0].seed != first[0].seed
 
 
+def watch(trainer: MaxRLTrainer) -> list[list[int]]:
+    """Seeds of each request to the engine from now on."""
+    assert trainer.engine is not None
+    seen: list[list[int]] = []
+    generate = trainer.engine.generate
+
+    def watched(*inputs: Any, seeds: Any, **more: Any) -> Any:
+        seen.append(list(seeds))
+        return generate(*inputs, seeds=seeds, **more)
+
+    trainer.engine.generate = watched  # pyright: ignore[reportAttributeAccessIssue]
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("fields", "generations"),
+    [
+        ({"steps_per_generation": 1, "max_steps": 3}, 3),
+        ({"num_iterations": 2, "max_steps": 4}, 2),
+        (
+            {"steps_per_generation": 1, "gradient_accumulation_steps": 2, "max_steps": 2},
+            4,
+        ),  # two for each step
+    ],
+    ids=["one a step", "two steps each", "two a step"],
+)
+def test_every_generation_draws_with_numbers_of_its_own(
+    make: Any, fields: dict[str, Any], generations: int
+) -> None:
+    runs = []
+    for _ in range(2):
+        trainer = make(**fields)
+        runs.append(watch(trainer))
+        trainer.train()
+    first, second = runs
+    assert [len(seeds) for seeds in first] == [2] * generations  # groups
+    assert len({seed for seeds in first for seed in seeds}) == 2 * generations
+    assert first == second
+
+
 def test_the_sampler_sees_what_trl_would(make: Any, model: Qwen2ForCausalLM) -> None:
     """Log-probabilities that rollouts were drawn with reach the batch, and are those of the model."""
     seen: list[dict[str, Any]] = []
-    trainer = make(temperature=0.8, learning_rate=0.0)
+    trainer = make(max_steps=1, temperature=0.8, learning_rate=0.0)
     original = trainer._generate_and_score_completions
 
     def watched(inputs: Any) -> Any:
@@ -212,8 +238,11 @@ def test_the_sampler_sees_what_trl_would(make: Any, model: Qwen2ForCausalLM) -> 
 
 
 def test_evaluation_in_training_uses_the_engine(make: Any, task: Any) -> None:
-    problems = Dataset.from_list(task_dataset(task, "eval", 2).to_list())
-    trainer = make(extra={"eval_dataset": problems}, per_device_eval_batch_size=8)
-    first = trainer.evaluate()
-    assert first["eval_success_rate"] == trainer.evaluate()["eval_success_rate"]
-    assert "eval_loss" in first
+    """With the same random numbers every time."""
+    trainer = make(extra={"eval_dataset": task_dataset(task, "eval", 2)}, per_device_eval_batch_size=8)
+    seen = watch(trainer)
+    rates = [trainer.evaluate()["eval_success_rate"] for _ in range(2)]
+    first, second = seen
+    assert len(set(first)) == 2  # problems
+    assert first == second
+    assert rates[0] == rates[1]

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError
 from maxrl.objectives import GRPO, DrGRPO, MaxRL
 from maxrl.training import MaxRLConfig
@@ -16,13 +15,23 @@ def config(tmp_path: Path, **fields: Any) -> MaxRLConfig:
     return MaxRLConfig(output_dir=str(tmp_path), report_to="none", **fields)
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="TRL's own default there")
+@pytest.mark.parametrize("faster", [False, True])
+def test_bfloat16_where_the_processor_is_faster_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    """TRL's own default would refuse to start on a CPU."""
+    monkeypatch.setattr("maxrl.training.config.cpu_multiplies_bf16", lambda: faster)
+    made = config(tmp_path)
+    assert made.bf16 is made.use_cpu is faster
+    assert config(tmp_path, bf16=not faster).bf16 is not faster
+
+
 def test_the_default_is_maxrl_with_a_constant_normaliser(tmp_path: Path) -> None:
     made = config(tmp_path)
     assert made.estimator() == MaxRL()
     assert made.loss_type == "dr_grpo"
     assert made.scale_rewards is None
-    # TRL's own default would refuse to start on a CPU.
-    assert made.bf16 is (torch.cuda.is_available() or cpu_multiplies_bf16())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from tests.training.settings import settings
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch import Tensor
@@ -208,27 +209,20 @@ def train(
             name: extra.pop(name) for name in ("reward_weights", "correctness_threshold") if name in extra
         }
         policy.start(byte_tokenizer, script)
-        args = MaxRLConfig(
-            str(tmp_path),
-            per_device_train_batch_size=8,
-            num_generations=4,
-            max_completion_length=BUDGET,
-            max_steps=2,
-            optim="sgd",
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
-            max_grad_norm=0.0,
-            shuffle_dataset=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            bf16=False,
-            activation_checkpointing=False,
-            **fields,
-        )
+        own = {
+            "max_completion_length": BUDGET,
+            "max_steps": 2,
+            "optim": "sgd",
+            "learning_rate": LEARNING_RATE,
+            "max_grad_norm": 0.0,
+            "shuffle_dataset": False,
+        }
         trainer = Recording(
-            model=policy, args=args, train_dataset=questions, processing_class=byte_tokenizer, **extra
+            model=policy,
+            args=MaxRLConfig(**settings(tmp_path, **own, **fields)),
+            train_dataset=questions,
+            processing_class=byte_tokenizer,
+            **extra,
         )
         trainer.train()
         return trainer

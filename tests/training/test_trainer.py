@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tests.training.settings import settings
 from transformers import Qwen2ForCausalLM, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -19,27 +20,6 @@ from maxrl.tasks import SubsetSum
 from maxrl.training import MaxRLConfig, MaxRLTrainer, TaskReward, task_dataset
 
 Rows = list[dict[str, float]]
-
-
-def arguments(folder: Path, **fields: Any) -> dict[str, Any]:
-    """Two prompts of four rollouts a step, three steps."""
-    return {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 5,
-        "max_steps": 3,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "bf16": False,
-        "activation_checkpointing": False,
-        "dataloader_pin_memory": False,
-        **fields,
-    }
 
 
 @pytest.fixture
@@ -62,7 +42,7 @@ def train(
         extra.setdefault("train_dataset", task_dataset(task, "train", 64))
         trainer = MaxRLTrainer(
             model=model,
-            args=MaxRLConfig(**arguments(tmp_path, **fields)),
+            args=MaxRLConfig(**settings(tmp_path, **fields)),
             processing_class=tokenizer,
             **extra,
         )
@@ -96,7 +76,7 @@ def alternating(value: float = 1.0) -> Callable[..., list[float | None]]:
 def test_with_grpo_the_run_is_trls_to_the_bit(
     tmp_path: Path, tokenizer: Any, task: SubsetSum, policy_folder: Path
 ) -> None:
-    fields = arguments(
+    fields = settings(
         tmp_path, loss_type="dapo", beta=0.04, num_iterations=2, steps_per_generation=2, max_steps=6
     )
     dataset = task_dataset(task, "train", 64)
@@ -354,7 +334,7 @@ def test_a_plain_grpo_config_is_refused(tmp_path: Path, model: Any, tokenizer: A
         MaxRLTrainer(
             model=model,
             reward_funcs=TaskReward(task),
-            args=GRPOConfig(**arguments(tmp_path)),  # pyright: ignore[reportArgumentType]
+            args=GRPOConfig(**settings(tmp_path)),  # pyright: ignore[reportArgumentType]
             train_dataset=Dataset.from_dict({"prompt": ["1"]}),
             processing_class=tokenizer,
         )

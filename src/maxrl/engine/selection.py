@@ -65,6 +65,9 @@ class _Selected(torch.autograd.Function):
         logits_UV, source_M, targets_M, lse_U, entropy_U = ctx.saved_tensors
         with_entropy = ctx.entropies and bool(grad_entropy_U.any())
         per_row_U = torch.zeros_like(lse_U).index_add_(0, source_M, grad_M)
+        # Several tokens may be chosen at one position: their gradients are summed before they are rounded.
+        order_M = source_M.argsort(stable=True)
+        sorted_M = source_M[order_M]
         grad_UV = torch.empty_like(logits_UV)
         for rows in _blocks(logits_UV):
             logprobs = logits_UV[rows].to(lse_U.dtype, copy=True).mul_(ctx.scale).sub_(lse_U[rows, None])
@@ -77,9 +80,10 @@ class _Selected(torch.autograd.Function):
                 grad = logprobs.exp_().mul_(factor.add_(per_row_U[rows, None])).mul_(-ctx.scale)
             else:
                 grad = logprobs.exp_().mul_(per_row_U[rows, None] * -ctx.scale)
-            grad_UV[rows] = grad
-        chosen = grad_M.mul(ctx.scale).to(grad_UV.dtype)
-        grad_UV.index_put_((source_M, targets_M), chosen, accumulate=True)
+            first, end = torch.searchsorted(sorted_M, sorted_M.new_tensor([rows.start, rows.stop])).tolist()
+            chosen = order_M[first:end]
+            place = (source_M[chosen] - rows.start, targets_M[chosen])
+            grad_UV[rows] = grad.index_put_(place, grad_M[chosen] * ctx.scale, accumulate=True)
         return grad_UV, None, None, None, None
 
 
