@@ -6,6 +6,7 @@ import sys
 from maxrl.cli import main
 from maxrl.experiments import folders
 
-if os.environ["RANK"] == "1":
-    folders.last_checkpoint = lambda _: None
-sys.exit(main())
+if __name__ == "__main__":
+    if os.environ["RANK"] == "1":
+        folders.last_checkpoint = lambda _: None
+    sys.exit(main())

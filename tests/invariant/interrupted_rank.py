@@ -38,5 +38,6 @@ def interrupted(*arguments: Any) -> Any:
     return trainer
 
 
-runs._trainer = interrupted
-sys.exit(main())
+if __name__ == "__main__":
+    runs._trainer = interrupted
+    sys.exit(main())

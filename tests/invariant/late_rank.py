@@ -20,5 +20,6 @@ def late(*arguments: Any) -> Any:
     return trainer
 
 
-runs._trainer = late
-sys.exit(main())
+if __name__ == "__main__":
+    runs._trainer = late
+    sys.exit(main())
