@@ -3,13 +3,15 @@
 This room needs torch alone and knows nothing of models, text or trainers. Read it in this order:
 
     rewards.py      whatever the caller has (lists, arrays, flat rewards with ids) → one matrix, and back
-    estimators.py   the estimators: one class, one docstring each
+    base.py         what every estimator is
+    likelihood.py   MaxRL, of every order
+    centred.py      GRPO, RLOO, Dr. GRPO, REINFORCE
     registry.py     the one dict that finds them by name
     analysis.py     the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
     pass_rates.py   pass@k without bias
     arrays.py       numbers in any container → a tensor, or an error that says what is wrong
 
-To add an estimator: write its class in `estimators.py`, one entry in `registry.py`, one row in
+To add an estimator: write its class in the file of its idea, one entry in `registry.py`, one row in
 `tests/exact/test_expectations.py`. The conformance suite finds it through `ESTIMATORS`.
 
 Legend of array suffixes, here and in every room:
@@ -26,7 +28,9 @@ w_T(p) = (1 − (1−p)^T)/p the weight of truncation order T: T = 1 is plain RL
 """
 
 from maxrl.objectives.analysis import effective_weight, order_weight
-from maxrl.objectives.estimators import GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce
+from maxrl.objectives.base import Estimator
+from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
+from maxrl.objectives.likelihood import MaxRL
 from maxrl.objectives.pass_rates import pass_at_k
 from maxrl.objectives.registry import ALIASES, ESTIMATORS, get_estimator
 

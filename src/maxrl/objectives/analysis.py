@@ -21,7 +21,7 @@ from torch import Tensor
 
 from maxrl.errors import InputError
 from maxrl.objectives.arrays import ArrayLike, to_count, to_probabilities, to_tensor
-from maxrl.objectives.estimators import Estimator, Number
+from maxrl.objectives.base import Estimator, Number
 from maxrl.objectives.registry import get_estimator
 
 

@@ -7,7 +7,9 @@ from typing import Any, cast, overload
 from torch import Tensor
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.objectives.estimators import GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce
+from maxrl.objectives.base import Estimator
+from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
+from maxrl.objectives.likelihood import MaxRL
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "maxrl": MaxRL,
