@@ -21,7 +21,7 @@ from torch import Tensor
 
 from maxrl.objectives import ESTIMATORS, GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce, effective_weight
 
-GROUP_SIZES = range(1, 7)
+GROUP_SIZES = range(1, 8)
 
 
 def w(p: Fraction, order: int) -> Fraction:
@@ -34,6 +34,14 @@ DECLARED: list[tuple[Estimator, Callable[[Fraction, int], Fraction]]] = [
     (MaxRL(), lambda p, n: w(p, n - 1)),
     (MaxRL(control_variate=False), lambda p, n: w(p, n)),
     (MaxRL(no_success="penalize"), lambda p, n: w(p, n)),
+    *[
+        (MaxRL(order=order), lambda p, n, order=order: w(p, min(order, n)) if n > 1 else Fraction(0))
+        for order in (1, 2, 4, 7)
+    ],
+    *[
+        (MaxRL(order=order, control_variate=False), lambda p, n, order=order: w(p, min(order, n)))
+        for order in (1, 3, 7)
+    ],
     (RLOO(), lambda p, n: Fraction(n > 1)),
     (DrGRPO(), lambda p, n: Fraction(n - 1, n)),
     (Reinforce(), lambda p, n: Fraction(1)),

@@ -70,7 +70,7 @@ def test_what_is_built_passes_through() -> None:
         (
             "maxrl",
             {"x": 0},
-            r"unknown option of estimator 'maxrl' 'x' \(known: control_variate, no_success\)",
+            r"unknown option of estimator 'maxrl' 'x' \(known: control_variate, no_success, order\)",
         ),
         ("rloo", {"ddof": 0, "eps": 1}, "estimator 'rloo' takes no options, got ddof, eps"),
         ("grpo", {"ddof": 3}, "ddof must be 0 or 1"),

@@ -40,6 +40,7 @@ def test_the_default_is_maxrl_with_a_constant_normaliser(tmp_path: Path) -> None
         ("max_rl", None, MaxRL()),
         ("maxrl", {"no_success": "penalize"}, MaxRL(no_success="penalize")),
         ("maxrl", '{"control_variate": false}', MaxRL(control_variate=False)),  # as the command line gives it
+        ("maxrl", '{"order": 8}', MaxRL(order=8)),
         ("grpo", {"ddof": 0}, GRPO(ddof=0)),
         ("dr_grpo", {}, DrGRPO()),
     ],
@@ -58,6 +59,10 @@ def test_estimators_are_found_by_name(tmp_path: Path, name: str, options: Any, e
         ({"advantage_estimator_kwargs": {"no_sucess": "zero"}}, "did you mean 'no_success'"),
         ({"advantage_estimator_kwargs": "no_success"}, "must be a JSON object"),
         ({"advantage_estimator_kwargs": "[1]"}, "must be a mapping"),
+        (
+            {"advantage_estimator_kwargs": {"order": 9}},
+            "order=9 .* is above num_generations=8: .* lower the order",
+        ),
         ({"scale_rewards": "group"}, "contradicts advantage_estimator='maxrl'"),
         ({"scale_rewards": True}, "contradicts advantage_estimator='maxrl'"),
         ({"scale_rewards": "batch", "advantage_estimator": "grpo"}, "contradicts advantage_estimator='grpo'"),

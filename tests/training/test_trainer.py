@@ -153,6 +153,24 @@ def test_missing_rewards_leave_the_group(train: Any) -> None:
     assert list(trainer._logs["advantages"]) == [1.0, -1.0, 0.0, 0.0] * 2
     assert logs(trainer)[0]["success_rate"] == 0.5
     assert logs(trainer)[0]["advantage_mass"] == 1.0
+    assert "frac_order_lowered" not in logs(trainer)[0]
+    # An order of 3 becomes that of the two that are left: w_2, of which the advantages are 2 and −1.
+    for order, lowered in ((3, 1.0), (2, 0.0)):
+        trainer = train(reward_funcs=half_missing, advantage_estimator_kwargs={"order": order})
+        assert list(trainer._logs["advantages"]) == [2.0, -1.0, 0.0, 0.0] * 2
+        assert logs(trainer)[0]["frac_order_lowered"] == lowered
+
+
+def test_an_order_takes_likelihoods(train: Any) -> None:
+    """Without a warning, which would be an error here."""
+
+    def likelihoods(prompts: Any, completions: Any, **_: Any) -> list[float]:
+        return [(0.5, 0.25, 1.0, 0.0)[index % 4] for index in range(len(completions))]
+
+    trainer = train(reward_funcs=likelihoods, advantage_estimator_kwargs={"order": 4})
+    expected = MaxRL(order=4)(torch.tensor([[0.5, 0.25, 1.0, 0.0]])).flatten().tolist()
+    assert list(trainer._logs["advantages"]) == pytest.approx(expected * 2)
+    assert logs(trainer)[0]["frac_reward_nonbinary"] == 0.5
 
 
 def test_several_rewards_are_weighted_and_summed_before_the_estimator(train: Any) -> None:

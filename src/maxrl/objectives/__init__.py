@@ -5,6 +5,7 @@ This room needs torch alone and knows nothing of models, text or trainers. Read 
     rewards.py      whatever the caller has (lists, arrays, flat rewards with ids) → one matrix, and back
     base.py         what every estimator is
     likelihood.py   MaxRL, of every order
+    orders.py       the weight of an order, on 0/1 rewards and on likelihoods
     centred.py      GRPO, RLOO, Dr. GRPO, REINFORCE
     registry.py     the one dict that finds them by name
     analysis.py     the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p

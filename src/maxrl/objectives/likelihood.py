@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maxrl.errors import InputError, RewardError, unknown_name
+from maxrl.objectives.arrays import to_count
 from maxrl.objectives.base import Estimator, Number, count_present, excess
+from maxrl.objectives.orders import order_advantages, order_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,12 @@ class MaxRL(Estimator):
     Formula: A = (r − r̂)/r̂, and 0 for a group without any success (`no_success="zero"`): the published
     algorithm. With `no_success="penalize"` such a group gets −1 each: the control variate is kept there. With
     `control_variate=False` A = r/r̂, and 0 without success (paper eq. 9).
+
+    With `order=T` the weight is that of order T exactly, for any 1 ≤ T ≤ N: A = N/(N−1)·ω_j·(r_j − r̂), where
+    ω_j, the chance that subsets of the other rollouts have failed (`orders.py`), and the mean of the others do
+    not depend on rollout j. So it is unbiased, also on likelihoods in [0, 1], and zero where all rewards are
+    equal. `control_variate=False` leaves the baseline out: A = ω_j·r_j. `order=N` is what the published form is
+    often said to be, for 1–8 % more second moment (N = 16). Where rollouts are missing, T is lowered to those left.
 
     Gradient: E[ĝ] = w_T(p)·∇p with T = N − 1 as published, T = N with "penalize" or without control variate.
     So the published form is one order below the number of rollouts: at N = 2 it is plain RL. "penalize" moves
@@ -32,7 +40,8 @@ class MaxRL(Estimator):
     all-zero groups do not, and without control variate only all-zero groups do.
 
     One rollout (left in a group): 0 as published, which is w_0. The other two forms keep their order, w_1,
-    and are then REINFORCE: 0 or −1 with "penalize", 1 or 0 without control variate.
+    and are then REINFORCE: 0 or −1 with "penalize", 1 or 0 without control variate. With `order` 0, or without
+    control variate the reward.
 
     Paper: arXiv 2602.02710. Shapes: (groups, rollouts) → (groups, rollouts).
 
@@ -45,6 +54,9 @@ class MaxRL(Estimator):
             [-1., -1.]])
     >>> MaxRL(control_variate=False)([[1, 0, 0, 0]])
     tensor([[4., 0., 0., 0.]])
+    >>> MaxRL(order=2)([[1, 0, 0, 0], [1, 1, 1, 0]])
+    tensor([[ 2.0000, -0.5556, -0.5556, -0.5556],
+            [ 0.4444,  0.4444,  0.4444, -1.0000]])
     """
 
     name: ClassVar[str] = "maxrl"
@@ -52,6 +64,8 @@ class MaxRL(Estimator):
     """What a group without any success gets: 0, or −1 each."""
     control_variate: bool = True
     """Subtract 1 from every weight r/r̂: the same expectation but for all-zero groups, less noise."""
+    order: int | None = None
+    """T of the weight w_T that is aimed at; None is the published estimator, which alone `no_success` concerns."""
 
     def __post_init__(self) -> None:
         if self.no_success not in ("zero", "penalize"):
@@ -63,14 +77,26 @@ class MaxRL(Estimator):
                 'no_success="penalize" keeps the control variate in groups without success, so it cannot go '
                 "with control_variate=False; both target order N: choose one"
             )
+        if self.order is not None:
+            to_count(self.order, "order", least=1)
+            if self.no_success != "zero":
+                raise InputError(
+                    f'no_success="penalize" is a form of the published estimator and cannot go with order={self.order}, '
+                    "which needs no such choice: leave one of them out"
+                )
 
     @property
     def formula(self) -> str:
+        if self.order is not None:
+            weight = f"Σ over j < {self.order} of the chance that j others failed"
+            return f"N/(N−1) · ω (r − r̂), ω = {weight}" if self.control_variate else f"ω r, ω = {weight}"
         if not self.control_variate:
             return "r / r̂, 0 when K = 0"
         return f"(r − r̂) / r̂, {'−1' if self.no_success == 'penalize' else '0'} when K = 0"
 
     def target_order(self, n: int) -> int | None:
+        if self.order is not None:
+            return 0 if n == 1 and self.control_variate else min(self.order, n)
         return n - 1 if self.control_variate and self.no_success == "zero" else n
 
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
@@ -82,12 +108,22 @@ class MaxRL(Estimator):
                 "(correctness_threshold=τ in MaxRLConfig), shift and rescale them to [0, 1], or choose an "
                 "estimator that is defined on real rewards (grpo, rloo, dr_grpo)"
             )
+        if self.order is not None:
+            above_GN = rewards_GN > 1
+            if bool(above_GN.any()):
+                raise RewardError(
+                    f"MaxRL with an order is defined on rewards in [0, 1] (got {float(rewards_GN[above_GN][0]):g}): rescale "
+                    "them, or turn graded rewards into success with a threshold (correctness_threshold=τ in MaxRLConfig)"
+                )
+            return order_advantages(rewards_GN, self.order, baseline=self.control_variate)
         total_G1 = rewards_GN.nansum(dim=1, keepdim=True)
         weighted_GN = excess(rewards_GN) if self.control_variate else count_present(rewards_GN) * rewards_GN
         without_success = -1.0 if self.no_success == "penalize" else 0.0
         return torch.where(total_G1 > 0, weighted_GN / total_G1, without_success)
 
     def _binary(self, successes: int, rollouts: int) -> tuple[Number, Number]:
+        if self.order is not None:
+            return order_pair(successes, rollouts, self.order, baseline=self.control_variate)
         if successes == 0:
             return Fraction(0), Fraction(-1 if self.no_success == "penalize" else 0)
         if not self.control_variate:

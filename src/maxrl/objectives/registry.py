@@ -35,7 +35,7 @@ def get_estimator(spec: Any, **kwargs: Any) -> Callable[..., Tensor]:
     """The estimator that `spec` names, built with `kwargs`; an estimator or other callable passes through.
 
     >>> get_estimator("max_rl", no_success="penalize")
-    MaxRL(no_success='penalize', control_variate=True)
+    MaxRL(no_success='penalize', control_variate=True, order=None)
     >>> get_estimator("maxlr")
     Traceback (most recent call last):
     maxrl.errors.InputError: unknown estimator 'maxlr'; did you mean 'maxrl'? (known: ...)

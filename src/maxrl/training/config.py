@@ -44,7 +44,7 @@ class MaxRLConfig(GRPOConfig):
         advantage_estimator (`str`, defaults to `"maxrl"`):
             Name of the advantage estimator: `maxrl` (or `max_rl`), `grpo`, `rloo`, `dr_grpo`, `reinforce`.
         advantage_estimator_kwargs (`dict`, *optional*):
-            Options of the estimator, for example `{"no_success": "penalize"}` for `maxrl`.
+            Options of the estimator, for example `{"order": 16}` or `{"no_success": "penalize"}` for `maxrl`.
         correctness_threshold (`float`, *optional*):
             Turns graded rewards into success: a rollout succeeds where its (weighted, summed) reward is greater
             than the threshold; the estimator then sees 1 for success and 0 for failure.
@@ -144,7 +144,7 @@ class MaxRLConfig(GRPOConfig):
                 "loss_type='dr_grpo' divides by max_completion_length: set max_completion_length"
             )
         self._check_ranges()
-        self._check_scale_rewards()
+        self._check_estimator()
         self._choose_backend()
         if self.bf16 is None and not is_torch_bf16_gpu_available():
             # TRL would set it to True and then refuse to run on a CPU.
@@ -205,8 +205,14 @@ class MaxRLConfig(GRPOConfig):
         if self.max_steps == 0:
             raise InputError("max_steps must be at least 1, or -1 for num_train_epochs; it is 0")
 
-    def _check_scale_rewards(self) -> None:
+    def _check_estimator(self) -> None:
         estimator = self.estimator()
+        order = getattr(estimator, "order", None)
+        if order is not None and order > self.num_generations:
+            raise InputError(
+                f"order={order} of advantage_estimator={self.advantage_estimator!r} is above num_generations="
+                f"{self.num_generations}: so many rollouts tell nothing of it; lower the order, or draw more"
+            )
         same = "group" if isinstance(estimator, GRPO) else "none"
         asked = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)
         if asked not in (None, same):

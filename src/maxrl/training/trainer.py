@@ -47,6 +47,8 @@ class MaxRLTrainer(PackedUpdate):
     - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success (mastered prompts).
     - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
     - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
+    - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the order of `MaxRL(order=T)`, which is
+      lowered to them.
     - `frac_rows_updated`: fraction of rows that the engine's update covered; the others had no advantage.
       `entropy` and `clip_ratio/*` are over these rows.
 
@@ -264,14 +266,20 @@ class MaxRLTrainer(PackedUpdate):
             "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
             "frac_reward_nonbinary": nonbinary / of_scored,
         }
+        order: int | None = getattr(self.estimator, "order", None)
+        if order is not None:
+            metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < order).float().mean().item()
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        if nonbinary and isinstance(self.estimator, MaxRL) and not self._warned_nonbinary:
+        # An order is exact on likelihoods, too.
+        as_it_is = isinstance(self.estimator, MaxRL) and order is None
+        if nonbinary and as_it_is and not self._warned_nonbinary:
             self._warned_nonbinary = True
             warnings.warn(
                 f"{nonbinary} of {scored} rewards are neither 0 nor 1. The estimator "
                 f"'{self.args.advantage_estimator}' is applied to them as it is, but what it then optimises is no "
-                "likelihood of success; correctness_threshold turns graded rewards into success",
+                "likelihood of success; correctness_threshold turns graded rewards into success, and order=T takes "
+                "likelihoods in [0, 1]",
                 stacklevel=2,
             )
 

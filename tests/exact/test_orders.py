@@ -1,0 +1,129 @@
+"""The weight of an order, on likelihoods as on 0/1 rewards, and what each order costs in second moment."""
+
+import random
+from fractions import Fraction
+from itertools import combinations, product
+from math import comb, prod
+
+import pytest
+import torch
+
+from maxrl.errors import InputError, RewardError
+from maxrl.objectives import Estimator, MaxRL, order_weight
+from maxrl.objectives.orders import others_failed, subset_weights
+
+Q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+"""Probabilities of three answers …"""
+LIKELIHOODS = torch.tensor([0.9, 0.25, 0.0], dtype=torch.float64)
+"""… and how likely each is to be right."""
+
+
+@pytest.mark.parametrize("control_variate", [True, False])
+@pytest.mark.parametrize("order", [1, 2, 3, 6])
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_graded_rewards_climb_the_same_weight(n: int, order: int, control_variate: bool) -> None:
+    """E[ĝ] = w_T(E[l])·∇E[l], by summing over every group there is."""
+    answers = torch.tensor(list(product(range(3), repeat=n)))
+    advantages = MaxRL(order=order, control_variate=control_variate)(LIKELIHOODS[answers])
+    scores = torch.eye(3, dtype=torch.float64)[answers] - Q
+    found = (Q[answers].prod(1)[:, None] * (advantages[..., None] * scores).mean(1)).sum(0)
+    mean = float(Q @ LIKELIHOODS)
+    expected = order_weight(mean, min(order, n)) * Q * (LIKELIHOODS - mean)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5, 12, 40])
+def test_the_scan_gives_the_mean_over_subsets(order: int) -> None:
+    dice = random.Random(order)
+    n = 12 if order <= 12 else 40
+    exact = [Fraction(dice.randint(0, 64), 64) for _ in range(n)]
+    found = subset_weights(torch.tensor([[float(share) for share in exact]], dtype=torch.float64), order)[0]
+    for j in (0, 1, n // 2, n - 1):
+        others = [1 - share for i, share in enumerate(exact) if i != j]
+        polynomials = [Fraction(1)] + [Fraction(0)] * (n - 1)
+        for failed in others:
+            polynomials = [
+                own + (failed * polynomials[k - 1] if k else 0) for k, own in enumerate(polynomials)
+            ]
+        expected = sum((polynomials[k] / comb(n - 1, k) for k in range(order)), Fraction(0))
+        assert float(found[j]) == pytest.approx(float(expected), rel=1e-13)
+
+
+def test_the_mean_over_subsets_by_listing_them() -> None:
+    likelihoods = [0.5, 0.1, 1.0, 0.0, 0.7]
+    found = subset_weights(torch.tensor([likelihoods], dtype=torch.float64), 3)[0]
+    for j in range(5):
+        others = [1 - share for i, share in enumerate(likelihoods) if i != j]
+        means = [sum(prod(chosen) for chosen in combinations(others, k)) / comb(4, k) for k in range(3)]
+        assert float(found[j]) == pytest.approx(sum(means), rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 128])
+def test_the_scan_is_the_closed_form_on_binary_rewards(n: int) -> None:
+    rewards = torch.tensor([[float(i < k) for i in range(n)] for k in range(0, n + 1, max(1, n // 7))])
+    for order in {1, (n + 1) // 2, n}:
+        found = subset_weights(rewards.double(), order)
+        for row, weights in zip(rewards.tolist(), found.tolist(), strict=True):
+            expected = [float(others_failed(int(sum(row) - own), n, order)) for own in row]
+            assert weights == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [3, 1024])
+@pytest.mark.parametrize("likelihood", [1e-4, 0.03, 0.5, 1.0])
+def test_stable_with_a_thousand_rollouts(order: int, likelihood: float) -> None:
+    found = subset_weights(torch.full((2, 1024), likelihood, dtype=torch.float64), order)
+    assert found.shape == (2, 1024)
+    torch.testing.assert_close(
+        found, torch.full_like(found, order_weight(likelihood, order)), rtol=1e-11, atol=0
+    )
+
+
+def test_missing_rollouts_lower_the_order() -> None:
+    nan = float("nan")
+    found = MaxRL(order=4)([[1, 0, nan, 0.25], [nan, 1, 1, 0], [1, 0, 0, 0], [nan, nan, 1, nan]])
+    first, second, third = MaxRL(order=3)([[1, 0, 0.25]])[0].tolist()
+    assert found[0].tolist() == pytest.approx([first, second, 0.0, third])
+    assert found[1, 1:].tolist() == MaxRL(order=3)([[1, 1, 0]])[0].tolist()
+    assert found[2].tolist() == MaxRL(order=4)([[1, 0, 0, 0]])[0].tolist()
+    assert found[3].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("rewards", [[0.0] * 5, [1.0] * 5, [0.3] * 5])
+def test_equal_rewards_carry_no_signal(rewards: list[float]) -> None:
+    assert not MaxRL(order=3)([rewards]).any()
+
+
+def second_moment(estimator: Estimator, n: int, p: float) -> float:
+    """E[Σ A²] over the groups of n rollouts."""
+    total = 0.0
+    for k in range(n + 1):
+        success, failure = estimator.binary_advantages(k, n)
+        weight = comb(n, k) * p**k * (1 - p) ** (n - k)
+        total += weight * (k * float(success) ** 2 + (n - k) * float(failure) ** 2)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        (MaxRL(control_variate=False), "1.08 1.11 1.19 1.33 1.86 3.12 9.37 18.75"),
+        (MaxRL(no_success="penalize"), "1.07 1.02 1.01 1.00 1.00 1.00 1.00 1.00"),
+        (MaxRL(order=16), "1.08 1.07 1.06 1.04 1.02 1.01 1.01 1.01"),
+        (MaxRL(order=4), "0.10 0.15 0.29 0.49 0.85 0.99 1.01 1.01"),
+    ],
+    ids=repr,
+)
+def test_second_moments_relative_to_the_published_form(estimator: Estimator, expected: str) -> None:
+    rates = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95)
+    found = [second_moment(estimator, 16, p) / second_moment(MaxRL(), 16, p) for p in rates]
+    assert " ".join(f"{ratio:.2f}" for ratio in found) == expected
+
+
+def test_what_an_order_cannot_be() -> None:
+    for wrong in (0, -1, True):
+        with pytest.raises(InputError, match="order must be"):
+            MaxRL(order=wrong)
+    with pytest.raises(InputError, match=r"form of the published estimator.*order=2.*leave one of them out"):
+        MaxRL(order=2, no_success="penalize")
+    with pytest.raises(RewardError, match=r"rewards in \[0, 1\] \(got 1\.5\).*correctness_threshold"):
+        MaxRL(order=2)([[1.5, 0.0]])
