@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maxrl.errors import InputError, RewardError
-from maxrl.objectives import Estimator, MaxRL, order_weight
+from maxrl.objectives import Estimator, MaxRL, order_weight, orders
 from maxrl.objectives.orders import others_failed, subset_weights
 
 Q = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
@@ -76,6 +76,14 @@ def test_stable_with_a_thousand_rollouts(order: int, likelihood: float) -> None:
     torch.testing.assert_close(
         found, torch.full_like(found, order_weight(likelihood, order)), rtol=1e-11, atol=0
     )
+
+
+@pytest.mark.parametrize("chunk", [1, 150])
+def test_many_groups_are_scanned_in_parts(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    likelihoods = torch.rand(7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = subset_weights(likelihoods, 5)
+    monkeypatch.setattr(orders, "CHUNK", chunk)
+    assert torch.equal(subset_weights(likelihoods, 5), expected)
 
 
 def test_missing_rollouts_lower_the_order() -> None:

@@ -97,7 +97,6 @@ def subset_weights(
     (taking rollout j out of a polynomial of all by division is unstable from N ≈ 32).
     """
     groups, n = likelihoods_GN.shape
-    order = min(order, n)
     size = max(1, CHUNK // (n * order))
     parts = [_scan(likelihoods_GN[start : start + size], order) for start in range(0, groups, size)]
     return torch.cat(parts) if parts else likelihoods_GN
