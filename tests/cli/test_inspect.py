@@ -55,7 +55,7 @@ def test_weights_are_exact_and_bars_in_proportion(capsys: pytest.CaptureFixture[
     for column, name in ((2, "maxrl"), (4, "grpo")):
         for row, weight in zip(table, weights[name], strict=True):
             drawn = row[column].count("█")
-            assert drawn == pytest.approx(10 * weight / largest, abs=0.51)
+            assert drawn == pytest.approx(8 * weight / largest, abs=0.51)
     assert "maxrl: A = (r − r̂) / r̂, 0 when K = 0" in text
     assert "grpo: A = (r − r̂) / (σ̂ + 0.0001), σ̂ with divisor N − 1" in text
 

@@ -19,7 +19,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from maxrl.objectives import ESTIMATORS, GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce, effective_weight
+from maxrl.objectives import (
+    ESTIMATORS,
+    GRPO,
+    RLOO,
+    DrGRPO,
+    Estimator,
+    MaxRL,
+    PowerWeight,
+    Reinforce,
+    TailRL,
+    effective_weight,
+    order_weight,
+)
 
 GROUP_SIZES = range(1, 8)
 
@@ -45,8 +57,15 @@ DECLARED: list[tuple[Estimator, Callable[[Fraction, int], Fraction]]] = [
     (RLOO(), lambda p, n: Fraction(n > 1)),
     (DrGRPO(), lambda p, n: Fraction(n - 1, n)),
     (Reinforce(), lambda p, n: Fraction(1)),
+    (TailRL(), lambda p, n: w(p, n - 1)),
 ]
-IRRATIONAL: list[Estimator] = [GRPO(), GRPO(ddof=0, eps=1e-6), GRPO(eps=0.0)]
+IRRATIONAL: list[Estimator] = [
+    GRPO(),
+    GRPO(ddof=0, eps=1e-6),
+    GRPO(eps=0.0),
+    PowerWeight(),
+    PowerWeight(q=1.0),
+]
 
 
 @dataclass(frozen=True)
@@ -187,3 +206,28 @@ def test_every_binary_group_gets_the_pair(estimator: Estimator) -> None:
 
 def test_no_estimator_is_left_out() -> None:
     assert {e.name for e, _ in DECLARED} | {e.name for e in IRRATIONAL} == set(ESTIMATORS)
+
+
+def test_tail_rl_climbs_the_likelihood_of_every_threshold() -> None:
+    """E[ĝ] = ∫ w_{N−1}(P(r > t))·∇P(r > t) dt: a sum over the gaps between the rewards that there are."""
+    q = torch.tensor([0.2, 0.3, 0.4, 0.1], dtype=torch.float64)
+    rewards = torch.tensor([-1.0, 0.5, 0.5, 3.0], dtype=torch.float64)
+    for n in (2, 3, 5):
+        answers = torch.tensor(list(product(range(4), repeat=n)))
+        scores = torch.eye(4, dtype=torch.float64)[answers] - q
+        advantages_GN = TailRL()(rewards[answers])
+        found = (q[answers].prod(1)[:, None] * (advantages_GN[..., None] * scores).mean(1)).sum(0)
+        expected = torch.zeros(4, dtype=torch.float64)
+        for low, high in ((-1.0, 0.5), (0.5, 3.0)):
+            above = (rewards > low).double()
+            p = float(q @ above)
+            expected += (high - low) * order_weight(p, n - 1) * q * (above - p)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_power_weights_lie_between_plain_rl_and_maxrl() -> None:
+    rewards = [[1.0, 0.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 1.0]]
+    torch.testing.assert_close(PowerWeight(q=0.0)(rewards), DrGRPO()(rewards))
+    torch.testing.assert_close(PowerWeight(q=1.0)(rewards), MaxRL()(rewards))
+    # r̂ = 1/16 at N = 16: 1/r̂^¾ = 8, and r − r̂ = 15/16.
+    assert float(PowerWeight()([[1.0] + [0.0] * 15])[0, 0]) == 7.5

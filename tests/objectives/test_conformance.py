@@ -16,7 +16,13 @@ from maxrl.objectives import ESTIMATORS, GRPO, Estimator, get_estimator
 
 # Forms to test beside the default one.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "maxrl": [{"no_success": "penalize"}, {"control_variate": False}],
+    "maxrl": [
+        {"no_success": "penalize"},
+        {"control_variate": False},
+        {"order": 3},
+        {"order": 5, "control_variate": False},
+    ],
+    "power_weight": [{"q": 0.0}, {"q": 1.0}],
     "grpo": [{"ddof": 0, "eps": 1e-6}, {"eps": 0.0}],
 }
 FORMS = [get_estimator(name, **options) for name in ESTIMATORS for options in [{}, *OPTIONS.get(name, [])]]
@@ -241,6 +247,7 @@ def test_no_flat_rewards_give_no_advantages(estimator: Estimator) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 3.3])
 def test_a_constant_group_gets_what_its_formula_says(estimator: Estimator, n: int, value: float) -> None:
+    value = min(value, 1.0) if getattr(estimator, "order", None) else value  # which takes likelihoods
     advantages = estimator([[value] * n])
     success, failure = (float(a) for a in estimator.binary_advantages(n if value else 0, n))
     if value == 0.0:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maxrl.errors import InputError, RewardError
-from maxrl.objectives import GRPO, RLOO, DrGRPO, Estimator, MaxRL, Reinforce
+from maxrl.objectives import GRPO, RLOO, DrGRPO, Estimator, MaxRL, PowerWeight, Reinforce, TailRL
 
 NAN = float("nan")
 
@@ -233,3 +233,37 @@ class TestBinaryAdvantages:
     def test_impossible_counts_are_refused(self, k: Any, n: Any) -> None:
         with pytest.raises(InputError):
             MaxRL().binary_advantages(k, n)
+
+
+class TestPowerWeight:
+    def test_only_groups_with_success_have_a_mean_to_divide_by(self) -> None:
+        exact(
+            PowerWeight(q=0.5),
+            [[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]],
+            [[1.5, -0.5, -0.5, -0.5], [0.0] * 4, [0.0] * 4],
+        )
+
+    def test_what_it_is_not_defined_on(self) -> None:
+        with pytest.raises(
+            RewardError, match=r"negative rewards \(got -1\): .*correctness_threshold.*tail_rl"
+        ):
+            PowerWeight()([[1.0, -1.0]])
+        for q in (-0.1, 1.5, NAN):
+            with pytest.raises(InputError, match=r"q must be a number from 0 \(plain RL\) to 1"):
+                PowerWeight(q=q)
+
+
+class TestTailRL:
+    def test_by_hand(self) -> None:
+        # Gaps 1 and 2 above the lowest, of which 2 and 1 rollouts have more: 3·(1/2), 3·(1/2 + 2/1), less the mean of 3.
+        exact(TailRL(), [[0.0, 1.0, 3.0], [3.0, 0.0, 1.0]], [[-3.0, -1.5, 4.5], [4.5, -3.0, -1.5]])
+
+    def test_binary_rewards_make_it_maxrl_and_two_rollouts_rloo(self) -> None:
+        rewards = [[1, 0, 0, 1, 0, 0, 0], [0] * 7, [1] * 7]
+        assert torch.equal(TailRL()(rewards), MaxRL()(rewards))
+        assert torch.equal(TailRL()([[-2.5, 4.0]]), RLOO()([[-2.5, 4.0]]))
+
+    def test_a_shift_changes_nothing_and_a_scale_scales(self) -> None:
+        rewards = torch.tensor([[0.5, -1.0, 2.0, 2.0, 0.25]])
+        torch.testing.assert_close(TailRL()(rewards + 7), TailRL()(rewards))
+        torch.testing.assert_close(TailRL()(rewards * 3), TailRL()(rewards) * 3)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 def test_names() -> None:
-    assert list(ESTIMATORS) == ["maxrl", "grpo", "rloo", "dr_grpo", "reinforce"]
+    assert list(ESTIMATORS) == ["maxrl", "grpo", "rloo", "dr_grpo", "reinforce", "power_weight", "tail_rl"]
     assert all(cls.name == name for name, cls in ESTIMATORS.items())
 
 

@@ -17,7 +17,7 @@ from maxrl.objectives import ESTIMATORS, Estimator, effective_weight, get_estima
 PASS_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 """Where the table evaluates the weights."""
 
-BAR_WIDTH = 20
+BAR_WIDTH = 16
 """Columns for all bars together; the table fits a terminal of 80."""
 
 DESCRIPTION = """\

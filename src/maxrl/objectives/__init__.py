@@ -6,6 +6,7 @@ This room needs torch alone and knows nothing of models, text or trainers. Read 
     base.py         what every estimator is
     likelihood.py   MaxRL, of every order
     orders.py       the weight of an order, on 0/1 rewards and on likelihoods
+    relatives.py    power weights, TailRL
     centred.py      GRPO, RLOO, Dr. GRPO, REINFORCE
     registry.py     the one dict that finds them by name
     analysis.py     the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
@@ -34,6 +35,7 @@ from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
 from maxrl.objectives.likelihood import MaxRL
 from maxrl.objectives.pass_rates import pass_at_k
 from maxrl.objectives.registry import ALIASES, ESTIMATORS, get_estimator
+from maxrl.objectives.relatives import PowerWeight, TailRL
 
 __all__ = [
     "ALIASES",
@@ -43,7 +45,9 @@ __all__ = [
     "DrGRPO",
     "Estimator",
     "MaxRL",
+    "PowerWeight",
     "Reinforce",
+    "TailRL",
     "effective_weight",
     "get_estimator",
     "order_weight",

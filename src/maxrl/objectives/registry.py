@@ -10,6 +10,7 @@ from maxrl.errors import InputError, unknown_name
 from maxrl.objectives.base import Estimator
 from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
 from maxrl.objectives.likelihood import MaxRL
+from maxrl.objectives.relatives import PowerWeight, TailRL
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "maxrl": MaxRL,
@@ -17,12 +18,15 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "rloo": RLOO,
     "dr_grpo": DrGRPO,
     "reinforce": Reinforce,
+    "power_weight": PowerWeight,
+    "tail_rl": TailRL,
 }
 """Every estimator, by its name. Trainer, command line, plug-ins and reports look here and nowhere else."""
 
 ALIASES: dict[str, str] = {
     "max_rl": "maxrl",
     "drgrpo": "dr_grpo",
+    "tailrl": "tail_rl",
 }
 """Other spellings that are understood. Case, and - for _, make no difference either."""
 

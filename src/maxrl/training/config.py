@@ -42,7 +42,8 @@ class MaxRLConfig(GRPOConfig):
 
     Args:
         advantage_estimator (`str`, defaults to `"maxrl"`):
-            Name of the advantage estimator: `maxrl` (or `max_rl`), `grpo`, `rloo`, `dr_grpo`, `reinforce`.
+            Name of the advantage estimator: `maxrl` (or `max_rl`), `grpo`, `rloo`, `dr_grpo`, `reinforce`,
+            `power_weight`, `tail_rl`.
         advantage_estimator_kwargs (`dict`, *optional*):
             Options of the estimator, for example `{"order": 16}` or `{"no_success": "penalize"}` for `maxrl`.
         correctness_threshold (`float`, *optional*):
@@ -83,7 +84,9 @@ class MaxRLConfig(GRPOConfig):
 
     advantage_estimator: str = field(
         default="maxrl",
-        metadata={"help": "Advantage estimator: maxrl (or max_rl), grpo, rloo, dr_grpo, reinforce."},
+        metadata={
+            "help": "Advantage estimator: maxrl (or max_rl), grpo, rloo, dr_grpo, reinforce, power_weight, tail_rl."
+        },
     )
     advantage_estimator_kwargs: dict[str, Any] | str | None = field(
         default=None,
