@@ -252,6 +252,10 @@ class TestPowerWeight:
             with pytest.raises(InputError, match=r"q must be a number from 0 \(plain RL\) to 1"):
                 PowerWeight(q=q)
 
+    def test_an_order_only_where_it_is_maxrl(self) -> None:
+        assert [PowerWeight(q=1.0).target_order(n) for n in (1, 2, 8)] == [0, 1, 7]
+        assert PowerWeight().target_order(8) is None
+
 
 class TestTailRL:
     def test_by_hand(self) -> None:

@@ -47,7 +47,7 @@ class PowerWeight(Estimator):
         return f"(r − r̂) / r̂^{self.q:g}, 0 when K = 0"
 
     def target_order(self, n: int) -> int | None:
-        return (n - 1 if n > 1 else 0) if self.q == 1 else None
+        return n - 1 if self.q == 1 else None
 
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
         negative_GN = rewards_GN < 0
