@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxrl.errors import InputError
+from maxrl.errors import InputError, RewardError
 from maxrl.objectives.arrays import ArrayLike, to_count
 from maxrl.objectives.rewards import group_rewards
 
@@ -107,3 +107,19 @@ def excess(rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "group
     lowest_G1 = rewards_GN.masked_fill(rewards_GN.isnan(), torch.inf).amin(dim=1, keepdim=True)
     above_GN = rewards_GN - lowest_G1
     return count_present(rewards_GN) * above_GN - above_GN.nansum(dim=1, keepdim=True)
+
+
+def refuse_negative(rewards_GN: Float[Tensor, "groups rollouts"], who: str) -> None:
+    """For an estimator that divides by the group's mean reward.
+
+    Raises:
+        RewardError: a reward is negative.
+    """
+    negative_GN = rewards_GN < 0
+    if bool(negative_GN.any()):
+        raise RewardError(
+            f"{who} divides by the group's mean reward and is not defined on negative rewards (got "
+            f"{float(rewards_GN[negative_GN][0]):g}): turn graded rewards into success with a threshold "
+            "(correctness_threshold=τ in MaxRLConfig), shift and rescale them to [0, 1], or choose an "
+            "estimator that is defined on real rewards (tail_rl, grpo, rloo, dr_grpo)"
+        )

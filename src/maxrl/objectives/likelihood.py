@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maxrl.errors import InputError, RewardError, unknown_name
 from maxrl.objectives.arrays import to_count
-from maxrl.objectives.base import Estimator, Number, count_present, excess
+from maxrl.objectives.base import Estimator, Number, count_present, excess, refuse_negative
 from maxrl.objectives.orders import order_advantages, order_pair
 
 
@@ -100,14 +100,7 @@ class MaxRL(Estimator):
         return n - 1 if self.control_variate and self.no_success == "zero" else n
 
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
-        negative_GN = rewards_GN < 0
-        if bool(negative_GN.any()):
-            raise RewardError(
-                f"MaxRL divides by the group's mean reward and is not defined on negative rewards (got "
-                f"{float(rewards_GN[negative_GN][0]):g}): turn graded rewards into success with a threshold "
-                "(correctness_threshold=τ in MaxRLConfig), shift and rescale them to [0, 1], or choose an "
-                "estimator that is defined on real rewards (grpo, rloo, dr_grpo)"
-            )
+        refuse_negative(rewards_GN, "MaxRL")
         if self.order is not None:
             above_GN = rewards_GN > 1
             if bool(above_GN.any()):

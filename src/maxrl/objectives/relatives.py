@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maxrl.errors import InputError, RewardError
-from maxrl.objectives.base import Estimator, Number, count_present, excess
+from maxrl.errors import InputError
+from maxrl.objectives.base import Estimator, Number, count_present, excess, refuse_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +50,7 @@ class PowerWeight(Estimator):
         return n - 1 if self.q == 1 else None
 
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
-        negative_GN = rewards_GN < 0
-        if bool(negative_GN.any()):
-            raise RewardError(
-                f"PowerWeight divides by the group's mean reward and is not defined on negative rewards (got "
-                f"{float(rewards_GN[negative_GN][0]):g}): turn graded rewards into success with a threshold "
-                "(correctness_threshold=τ in MaxRLConfig), or choose an estimator that is defined on real rewards "
-                "(tail_rl, grpo, rloo, dr_grpo)"
-            )
+        refuse_negative(rewards_GN, "PowerWeight")
         count_G1 = count_present(rewards_GN)
         mean_G1 = rewards_GN.nansum(dim=1, keepdim=True) / count_G1
         return torch.where(mean_G1 > 0, excess(rewards_GN) / count_G1 / mean_G1**self.q, 0.0)
