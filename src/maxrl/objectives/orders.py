@@ -99,17 +99,16 @@ def subset_weights(
     groups, n = likelihoods_GN.shape
     size = max(1, CHUNK // (n * order))
     parts = [_scan(likelihoods_GN[start : start + size], order) for start in range(0, groups, size)]
-    return torch.cat(parts) if parts else likelihoods_GN
+    return torch.cat(parts)
 
 
 def _scan(likelihoods_GN: Tensor, order: int) -> Tensor:
-    n = likelihoods_GN.shape[1]
     failed_NG1 = (1 - likelihoods_GN).T[..., None]
     weights = [
         (before * behind[:, : before.shape[1]]).sum(dim=1)
         for before, behind in zip(_means(failed_NG1, order), _functionals(failed_NG1, order), strict=True)
     ]
-    return torch.stack(weights, dim=1) if n else likelihoods_GN
+    return torch.stack(weights, dim=1)
 
 
 def _means(failed_NG1: Tensor, order: int) -> Iterator[Tensor]:
