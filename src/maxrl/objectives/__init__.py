@@ -2,16 +2,22 @@
 
 This room needs torch alone and knows nothing of models, text or trainers. Read it in this order:
 
-    rewards.py      whatever the caller has (lists, arrays, flat rewards with ids) → one matrix, and back
-    base.py         what every estimator is
-    likelihood.py   MaxRL, of every order
-    orders.py       the weight of an order, on 0/1 rewards and on likelihoods
-    relatives.py    power weights, TailRL
-    centred.py      GRPO, RLOO, Dr. GRPO, REINFORCE
-    registry.py     the one dict that finds them by name
-    analysis.py     the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
-    pass_rates.py   pass@k without bias
-    arrays.py       numbers in any container → a tensor, or an error that says what is wrong
+    rewards.py            whatever the caller has (lists, arrays, flat rewards with ids) → one matrix, and back
+    base.py               what every estimator is
+    likelihood.py         MaxRL, of every order
+    orders.py             weights that are polynomials in 1 − p, on 0/1 rewards and on likelihoods
+    passes.py             pass@k and sums of it
+    relatives.py          power weights, TailRL
+    centred.py            GRPO, RLOO, Dr. GRPO, REINFORCE
+    success_weighted.py   reward-weighted regression on what succeeded
+    memory.py             what an estimator with memory is: (rewards, state) → (advantages, next state)
+    curve.py              CurveRL
+    switches.py           one estimator at a time: Hybrid, AdaptiveSwitch
+    custom.py             a function of the user's own
+    registry.py           the one dict that finds them by name
+    analysis.py           the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
+    pass_rates.py         pass@k without bias
+    arrays.py             numbers in any container → a tensor, or an error that says what is wrong
 
 To add an estimator: write its class in the file of its idea, one entry in `registry.py`, one row in
 `tests/exact/test_expectations.py`. The conformance suite finds it through `ESTIMATORS`.
@@ -32,22 +38,39 @@ w_T(p) = (1 − (1−p)^T)/p the weight of truncation order T: T = 1 is plain RL
 from maxrl.objectives.analysis import effective_weight, order_weight
 from maxrl.objectives.base import Estimator
 from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
+from maxrl.objectives.curve import CurveRL
+from maxrl.objectives.custom import Custom
 from maxrl.objectives.likelihood import MaxRL
+from maxrl.objectives.memory import EstimatorWithMemory, State
 from maxrl.objectives.pass_rates import pass_at_k
-from maxrl.objectives.registry import ALIASES, ESTIMATORS, get_estimator
+from maxrl.objectives.passes import MMPO, PassAtK
+from maxrl.objectives.registry import ALIASES, ESTIMATORS, AnyEstimator, as_estimator, get_estimator
 from maxrl.objectives.relatives import PowerWeight, TailRL
+from maxrl.objectives.success_weighted import SuccessWeighted
+from maxrl.objectives.switches import AdaptiveSwitch, Hybrid
 
 __all__ = [
     "ALIASES",
     "ESTIMATORS",
     "GRPO",
+    "MMPO",
     "RLOO",
+    "AdaptiveSwitch",
+    "AnyEstimator",
+    "CurveRL",
+    "Custom",
     "DrGRPO",
     "Estimator",
+    "EstimatorWithMemory",
+    "Hybrid",
     "MaxRL",
+    "PassAtK",
     "PowerWeight",
     "Reinforce",
+    "State",
+    "SuccessWeighted",
     "TailRL",
+    "as_estimator",
     "effective_weight",
     "get_estimator",
     "order_weight",

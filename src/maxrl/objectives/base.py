@@ -53,12 +53,21 @@ class Estimator(ABC):
     def formula(self) -> str:
         """The advantage of one rollout, in one line."""
 
+    @property
+    def least_rollouts(self) -> int:
+        """Rollouts that a group must hold for the declared weight; groups with fewer get a lower order."""
+        return 1
+
     @abstractmethod
     def target_order(self, n: int) -> int | None:
         """The order T for which E[ĝ] = w_T(p)·∇p exactly with n rollouts a group; None where there is none.
 
         0 means no signal at all: w_0 = 0.
         """
+
+    def statistics(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> dict[str, float]:
+        """What this estimator wants logged of a batch; NaN rewards are missing."""
+        return {}
 
     @abstractmethod
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
@@ -122,4 +131,18 @@ def refuse_negative(rewards_GN: Float[Tensor, "groups rollouts"], who: str) -> N
             f"{float(rewards_GN[negative_GN][0]):g}): turn graded rewards into success with a threshold "
             "(correctness_threshold=τ in MaxRLConfig), shift and rescale them to [0, 1], or choose an "
             "estimator that is defined on real rewards (tail_rl, grpo, rloo, dr_grpo)"
+        )
+
+
+def refuse_above_one(rewards_GN: Float[Tensor, "groups rollouts"], who: str) -> None:
+    """For an estimator that takes rewards for likelihoods, after `refuse_negative`.
+
+    Raises:
+        RewardError: a reward is above 1.
+    """
+    above_GN = rewards_GN > 1
+    if bool(above_GN.any()):
+        raise RewardError(
+            f"{who} is defined on rewards in [0, 1] (got {float(rewards_GN[above_GN][0]):g}): rescale them, or turn graded "
+            "rewards into success with a threshold (correctness_threshold=τ in MaxRLConfig)"
         )

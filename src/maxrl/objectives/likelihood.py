@@ -8,10 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxrl.errors import InputError, RewardError, unknown_name
+from maxrl.errors import InputError, unknown_name
 from maxrl.objectives.arrays import to_count
-from maxrl.objectives.base import Estimator, Number, count_present, excess, refuse_negative
-from maxrl.objectives.orders import order_advantages, order_pair
+from maxrl.objectives.base import (
+    Estimator,
+    Number,
+    count_present,
+    excess,
+    refuse_above_one,
+    refuse_negative,
+)
+from maxrl.objectives.orders import polynomial_advantages, polynomial_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +101,10 @@ class MaxRL(Estimator):
             return "r / r̂, 0 when K = 0"
         return f"(r − r̂) / r̂, {'−1' if self.no_success == 'penalize' else '0'} when K = 0"
 
+    @property
+    def least_rollouts(self) -> int:
+        return self.order or 1
+
     def target_order(self, n: int) -> int | None:
         if self.order is not None:
             return 0 if n == 1 and self.control_variate else min(self.order, n)
@@ -102,13 +113,9 @@ class MaxRL(Estimator):
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
         refuse_negative(rewards_GN, "MaxRL")
         if self.order is not None:
-            above_GN = rewards_GN > 1
-            if bool(above_GN.any()):
-                raise RewardError(
-                    f"MaxRL with an order is defined on rewards in [0, 1] (got {float(rewards_GN[above_GN][0]):g}): rescale "
-                    "them, or turn graded rewards into success with a threshold (correctness_threshold=τ in MaxRLConfig)"
-                )
-            return order_advantages(rewards_GN, self.order, baseline=self.control_variate)
+            refuse_above_one(rewards_GN, "MaxRL with an order")
+            ones = (1,) * self.order
+            return polynomial_advantages(rewards_GN, lambda n: ones[:n], baseline=self.control_variate)
         total_G1 = rewards_GN.nansum(dim=1, keepdim=True)
         weighted_GN = excess(rewards_GN) if self.control_variate else count_present(rewards_GN) * rewards_GN
         without_success = -1.0 if self.no_success == "penalize" else 0.0
@@ -116,7 +123,8 @@ class MaxRL(Estimator):
 
     def _binary(self, successes: int, rollouts: int) -> tuple[Number, Number]:
         if self.order is not None:
-            return order_pair(successes, rollouts, self.order, baseline=self.control_variate)
+            ones = (1,) * min(self.order, rollouts)
+            return polynomial_pair(successes, rollouts, ones, baseline=self.control_variate)
         if successes == 0:
             return Fraction(0), Fraction(-1 if self.no_success == "penalize" else 0)
         if not self.control_variate:

@@ -1,25 +1,40 @@
 """Estimators by name."""
 
-from collections.abc import Callable
+import ast
+import importlib
+import os
+import sys
 from dataclasses import fields
-from typing import Any, cast, overload
-
-from torch import Tensor
+from typing import Any, TypeAlias, cast
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.objectives.base import Estimator
 from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
+from maxrl.objectives.curve import CurveRL
+from maxrl.objectives.custom import Custom
 from maxrl.objectives.likelihood import MaxRL
+from maxrl.objectives.memory import EstimatorWithMemory
+from maxrl.objectives.passes import MMPO, PassAtK
 from maxrl.objectives.relatives import PowerWeight, TailRL
+from maxrl.objectives.success_weighted import SuccessWeighted
+from maxrl.objectives.switches import AdaptiveSwitch, Hybrid
 
-ESTIMATORS: dict[str, type[Estimator]] = {
+AnyEstimator: TypeAlias = Estimator | EstimatorWithMemory
+
+ESTIMATORS: dict[str, type[AnyEstimator]] = {
     "maxrl": MaxRL,
     "grpo": GRPO,
     "rloo": RLOO,
     "dr_grpo": DrGRPO,
     "reinforce": Reinforce,
+    "pass_at_k": PassAtK,
+    "mmpo": MMPO,
     "power_weight": PowerWeight,
     "tail_rl": TailRL,
+    "curve_rl": CurveRL,
+    "success_weighted": SuccessWeighted,
+    "hybrid": Hybrid,
+    "adaptive_switch": AdaptiveSwitch,
 }
 """Every estimator, by its name. Trainer, command line, plug-ins and reports look here and nowhere else."""
 
@@ -27,46 +42,113 @@ ALIASES: dict[str, str] = {
     "max_rl": "maxrl",
     "drgrpo": "dr_grpo",
     "tailrl": "tail_rl",
+    "curverl": "curve_rl",
+    "pkpo": "pass_at_k",
 }
 """Other spellings that are understood. Case, and - for _, make no difference either."""
 
 
-@overload
-def get_estimator(spec: str | type[Estimator], **kwargs: Any) -> Estimator: ...
-@overload
-def get_estimator(spec: Callable[..., Tensor], **kwargs: Any) -> Callable[..., Tensor]: ...
-def get_estimator(spec: Any, **kwargs: Any) -> Callable[..., Tensor]:
-    """The estimator that `spec` names, built with `kwargs`; an estimator or other callable passes through.
+def get_estimator(spec: Any, **options: Any) -> Any:
+    """The estimator that `spec` names, built with `options`.
+
+    `spec` is a name, alone or with options as in a Python call (`"maxrl(order=4)"`, `"hybrid(then=maxrl(order=8))"`), or a
+    user's own as `"module:function"` (a function of rewards of shape (groups, rollouts), NaN where one is missing; or an
+    estimator or a class of them), imported from the working directory, too. A class is built; an estimator or any other
+    callable that is given as it is passes through.
 
     >>> get_estimator("max_rl", no_success="penalize")
     MaxRL(no_success='penalize', control_variate=True, order=None)
+    >>> get_estimator("grpo(eps=1e-6)")
+    GRPO(ddof=1, eps=1e-06)
     >>> get_estimator("maxlr")
     Traceback (most recent call last):
     maxrl.errors.InputError: unknown estimator 'maxlr'; did you mean 'maxrl'? (known: ...)
     """
     if isinstance(spec, str):
-        key = spec.lower().replace("-", "_")
-        key = ALIASES.get(key, key)
-        if key not in ESTIMATORS:
-            raise unknown_name("estimator", spec, ESTIMATORS)
-        return _build(ESTIMATORS[key], kwargs)
-    if isinstance(spec, type) and issubclass(spec, Estimator):
-        return _build(spec, kwargs)
+        return _own(spec, options) if _is_own(spec) else _named(spec, options)
+    if isinstance(spec, type) and issubclass(spec, (Estimator, EstimatorWithMemory)):
+        return _build(spec, options)
     if isinstance(spec, type) or not callable(spec):
         raise InputError(
             f"an estimator is a name ({', '.join(ESTIMATORS)}), an instance such as MaxRL(), or a callable "
             f"rewards → advantages, got {spec!r}"
         )
-    if kwargs:
-        raise InputError(f"{spec!r} is already built: {', '.join(kwargs)} cannot be set any more")
-    return cast(Callable[..., Tensor], spec)
+    if options:
+        raise InputError(f"{spec!r} is already built: {', '.join(options)} cannot be set any more")
+    return spec
 
 
-def _build(cls: type[Estimator], options: dict[str, Any]) -> Estimator:
-    allowed = [field.name for field in fields(cls)]
+def as_estimator(spec: Any, **options: Any) -> AnyEstimator:
+    """`get_estimator`, with a plain callable as a `Custom` estimator."""
+    built = get_estimator(spec, **options)
+    return built if isinstance(built, (Estimator, EstimatorWithMemory)) else Custom(function=built)
+
+
+def _named(spec: str, options: dict[str, Any]) -> AnyEstimator:
+    name, opening, _ = spec.partition("(")
+    key = name.strip().lower().replace("-", "_")
+    key = ALIASES.get(key, key)
+    if key not in ESTIMATORS:
+        raise unknown_name("estimator", name.strip(), ESTIMATORS)
+    written = _written_options(spec, spec[len(name) :]) if opening else {}
+    twice = sorted(set(written) & set(options))
+    if twice:
+        raise InputError(
+            f"estimator {spec!r} has {', '.join(twice)} given apart from it, too: leave one of them out"
+        )
+    return _build(ESTIMATORS[key], {**written, **options})
+
+
+def _written_options(spec: str, call: str) -> dict[str, Any]:
+    """The options of `"(order=4, first=grpo(eps=0))"`: plain values, and names or calls as text."""
+    try:
+        tree = ast.parse(f"_{call}", mode="eval").body
+    except SyntaxError:
+        tree = None
+    if not isinstance(tree, ast.Call) or tree.args or any(keyword.arg is None for keyword in tree.keywords):
+        raise InputError(f"estimator {spec!r} must read name(option=value, …), as maxrl(order=4)")
+    return {cast(str, keyword.arg): _written_value(spec, keyword.value) for keyword in tree.keywords}
+
+
+def _written_value(spec: str, node: ast.expr) -> Any:
+    if isinstance(node, (ast.Name, ast.Call)):  # another estimator; its turn comes when it is built
+        return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise InputError(
+            f"estimator {spec!r} has {ast.unparse(node)!r}, which is no number, text or estimator"
+        ) from None
+
+
+def _is_own(spec: str) -> bool:
+    return ":" in spec.partition("(")[0]
+
+
+def _own(spec: str, options: dict[str, Any]) -> Any:
+    """What a user's `module:function` is, options bound."""
+    module, _, name = spec.partition(":")
+    if os.getcwd() not in sys.path:  # a command's path begins where it is installed
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise InputError(f"cannot load the estimator '{spec}': {error}") from error
+    if isinstance(found, type) or not callable(found) or isinstance(found, (Estimator, EstimatorWithMemory)):
+        return get_estimator(found, **options)
+    return Custom(function=found, options=tuple(options.items()), label=spec)
+
+
+def _build(cls: type[AnyEstimator], options: dict[str, Any]) -> AnyEstimator:
+    allowed = {field.name: field for field in fields(cls)}
     wrong = [option for option in options if option not in allowed]
     if wrong and not allowed:
         raise InputError(f"estimator '{cls.name}' takes no options, got {', '.join(wrong)}")
     if wrong:
         raise unknown_name(f"option of estimator '{cls.name}'", wrong[0], allowed)
-    return cls(**options)
+    return cls(
+        **{
+            option: as_estimator(value) if allowed[option].metadata.get("estimator") else value
+            for option, value in options.items()
+        }
+    )

@@ -14,7 +14,7 @@ from maxrl.errors import InputError
 from maxrl.objectives.base import Estimator, Number, count_present, excess, refuse_negative
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PowerWeight(Estimator):
     """Between plain RL and MaxRL: centred rewards over a power of their mean.
 

@@ -11,13 +11,14 @@ from trl import GRPOConfig
 
 from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError, unknown_name
-from maxrl.objectives import GRPO, get_estimator
+from maxrl.objectives import ESTIMATORS, GRPO, AnyEstimator, EstimatorWithMemory, as_estimator
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 """TRL's aggregations of token losses."""
 
 ROLLOUT_BACKENDS = ("auto", "engine", "transformers", "vllm")
 UPDATE_BACKENDS = ("auto", "engine", "transformers")
+OVERLONG = ("keep", "zero", "drop")
 
 LEAST = {
     "learning_rate": 0.0,
@@ -32,6 +33,7 @@ LEAST = {
     "steps_per_generation": 1,
     "max_completion_length": 1,
     "update_token_budget": 1,
+    "refill_dead_groups": 0,
 }
 """The least value of each number, infinity and NaN excluded."""
 
@@ -43,12 +45,24 @@ class MaxRLConfig(GRPOConfig):
     Args:
         advantage_estimator (`str`, defaults to `"maxrl"`):
             Name of the advantage estimator: `maxrl` (or `max_rl`), `grpo`, `rloo`, `dr_grpo`, `reinforce`,
-            `power_weight`, `tail_rl`.
+            `pass_at_k`, `mmpo`, `power_weight`, `tail_rl`, `curve_rl`, `success_weighted`, `hybrid`, `adaptive_switch`,
+            alone or with options, as `maxrl(order=16)`; or a function of your own as `module:function`. An instance or a
+            callable goes to `MaxRLTrainer(estimator=…)`.
         advantage_estimator_kwargs (`dict`, *optional*):
             Options of the estimator, for example `{"order": 16}` or `{"no_success": "penalize"}` for `maxrl`.
         correctness_threshold (`float`, *optional*):
             Turns graded rewards into success: a rollout succeeds where its (weighted, summed) reward is greater
             than the threshold; the estimator then sees 1 for success and 0 for failure.
+        skip_signalless_steps (`bool`, defaults to `True`):
+            Leave weights and optimizer state as they are in a step in which no rollout of any process has an advantage.
+            Momentum and weight decay (and a KL penalty) would move them without any signal.
+        refill_dead_groups (`int`, defaults to 0):
+            Rounds in which further prompts are drawn in place of groups that carry no signal, until all do. Every rollout
+            so drawn counts in `rollouts`, the budget that comparisons use. A run in which a whole batch and all its rounds
+            have no live group stops.
+        overlong (`str`, defaults to `"keep"`):
+            What a rollout that was cut off at `max_completion_length` counts as: `"keep"`, whatever its reward says;
+            `"zero"`, a failure; `"drop"`, missing: it leaves the group's statistics and has no advantage.
         loss_type (`str`, defaults to `"dr_grpo"`):
             How token losses are aggregated. The theory sums log-probabilities over the tokens of a rollout and
             averages over rollouts; `"dr_grpo"` divides that sum by the constant `max_completion_length` and so
@@ -85,7 +99,8 @@ class MaxRLConfig(GRPOConfig):
     advantage_estimator: str = field(
         default="maxrl",
         metadata={
-            "help": "Advantage estimator: maxrl (or max_rl), grpo, rloo, dr_grpo, reinforce, power_weight, tail_rl."
+            "help": f"Advantage estimator: {', '.join(ESTIMATORS)}; with options as maxrl(order=16), or your own as "
+            "module:function."
         },
     )
     advantage_estimator_kwargs: dict[str, Any] | str | None = field(
@@ -115,6 +130,22 @@ class MaxRLConfig(GRPOConfig):
     update_token_budget: int | None = field(
         default=None,
         metadata={"help": "Most tokens the engine back-propagates at once; 4096 on a CPU, 32768 on a GPU."},
+    )
+    skip_signalless_steps: bool = field(
+        default=True,
+        metadata={"help": "Leave weights and optimizer state untouched in a step in which no group is live."},
+    )
+    refill_dead_groups: int = field(
+        default=0,
+        metadata={
+            "help": "Rounds in which further prompts are drawn in place of groups without signal; every rollout counts."
+        },
+    )
+    overlong: str = field(
+        default="keep",
+        metadata={
+            "help": "Rollouts cut off at max_completion_length: keep their reward, zero (a failure), or drop (missing)."
+        },
     )
     loss_type: str = field(
         default="dr_grpo",
@@ -160,7 +191,7 @@ class MaxRLConfig(GRPOConfig):
             self.dataloader_pin_memory = False  # torch warns where there is no device to pin for
         super().__post_init__()
 
-    def estimator(self) -> Any:
+    def estimator(self) -> AnyEstimator:
         """The estimator this configuration names, made anew.
 
         Raises:
@@ -177,7 +208,7 @@ class MaxRLConfig(GRPOConfig):
                 ) from error
         if not isinstance(options, dict):
             raise InputError(f"advantage_estimator_kwargs must be a mapping, but is {options!r}")
-        return get_estimator(self.advantage_estimator, **options)
+        return as_estimator(self.advantage_estimator, **options)
 
     def _choose_backend(self) -> None:
         if self.rollout_backend not in ROLLOUT_BACKENDS:
@@ -195,6 +226,8 @@ class MaxRLConfig(GRPOConfig):
         """What TRL and transformers find out in the middle of the first step, or never."""
         if self.loss_type not in LOSS_TYPES:
             raise unknown_name("loss_type", str(self.loss_type), LOSS_TYPES)
+        if self.overlong not in OVERLONG:
+            raise unknown_name("overlong", str(self.overlong), OVERLONG)
         for name, low in LEAST.items():
             value = getattr(self, name)
             if value is not None and not (low <= value < math.inf):
@@ -209,18 +242,25 @@ class MaxRLConfig(GRPOConfig):
             raise InputError("max_steps must be at least 1, or -1 for num_train_epochs; it is 0")
 
     def _check_estimator(self) -> None:
-        estimator = self.estimator()
-        order = getattr(estimator, "order", None)
-        if order is not None and order > self.num_generations:
+        self.check_estimator(self.estimator())
+
+    def check_estimator(self, estimator: AnyEstimator) -> None:
+        """Refuse an estimator that contradicts the rest of this configuration.
+
+        Raises:
+            InputError: it needs more rollouts than a group has, or `scale_rewards` says something else.
+        """
+        if estimator.least_rollouts > self.num_generations:
             raise InputError(
-                f"order={order} of advantage_estimator={self.advantage_estimator!r} is above num_generations="
-                f"{self.num_generations}: so many rollouts tell nothing of it; lower the order, or draw more"
+                f"{estimator!r} needs at least {estimator.least_rollouts} rollouts per group, but num_generations="
+                f"{self.num_generations}: so many tell nothing of it; lower its order (or k), or draw more"
             )
+        with_memory = isinstance(estimator, EstimatorWithMemory)
         same = "group" if isinstance(estimator, GRPO) else "none"
         asked = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)
-        if asked not in (None, same):
+        if asked not in ((None,) if with_memory else (None, same)):
             raise InputError(
-                f"scale_rewards={self.scale_rewards!r} contradicts advantage_estimator={self.advantage_estimator!r}, "
+                f"scale_rewards={self.scale_rewards!r} contradicts advantage_estimator={estimator.name!r}, "
                 f"which decides the scaling itself (as {same!r} does, if at all); leave scale_rewards unset, or choose "
                 "the estimator you mean: 'grpo' divides by the group's standard deviation, 'dr_grpo' by nothing"
             )

@@ -266,13 +266,13 @@ class MaxRLTrainer(PackedUpdate):
             "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
             "frac_reward_nonbinary": nonbinary / of_scored,
         }
-        order: int | None = getattr(self.estimator, "order", None)
-        if order is not None:
-            metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < order).float().mean().item()
+        least = self.estimator.least_rollouts
+        if least > 1:
+            metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < least).float().mean().item()
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
         # An order is exact on likelihoods, too.
-        as_it_is = isinstance(self.estimator, MaxRL) and order is None
+        as_it_is = isinstance(self.estimator, MaxRL) and self.estimator.order is None
         if nonbinary and as_it_is and not self._warned_nonbinary:
             self._warned_nonbinary = True
             warnings.warn(

@@ -1,0 +1,111 @@
+"""Reward-weighted regression on what succeeded."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maxrl.errors import InputError, unknown_name
+from maxrl.objectives.base import Estimator, Number, count_present
+
+
+@dataclass(frozen=True)
+class SuccessWeighted(Estimator):
+    """Log-likelihood of the rollouts above a threshold, the more the higher their reward.
+
+    Formula: w = exp((r − threshold)/temperature) where r > threshold, else 0; A = n·w/Σw, with n the rollouts and the sum
+    over the whole batch: the loss −Σ w log π / Σ w. `normalized=True` takes w = exp((r − mean)/(max(std, 1e-6)·temperature))
+    with mean and standard deviation (divisor: their number) of the successful rewards, and A = n·w/their number.
+    `scope="group"` does either within each group.
+
+    Gradient: on 0/1 rewards A = n/K for a success, 0 for a failure. With `scope="group"` that is
+    `MaxRL(control_variate=False)`, the order N. With `scope="batch"` the K of all prompts are pooled, so that a prompt's
+    weight depends on the others' success: nearly plain RL divided by the batch's success rate, not maximum likelihood; given
+    the other groups, `effective_weight(estimator, p, n, batch=others)` is exact. On graded rewards it is reward-weighted
+    regression.
+
+    Assumptions: any real rewards.
+
+    Zero signal: where nothing is above the threshold. Where everything is, it keeps pulling: there is no baseline.
+
+    Paper: none; it is what a guide for a Rust code generator calls MaxRL. Shapes: (groups, rollouts) → (groups, rollouts).
+
+    >>> SuccessWeighted(threshold=20.0)([[28.6, 28.0, -4.5, 5.0, 25.1]]) / 5
+    tensor([[0.6333, 0.3476, 0.0000, 0.0000, 0.0191]])
+    """
+
+    name: ClassVar[str] = "success_weighted"
+    threshold: float = 0.5
+    """A reward above it is a success; 0.5 suits 0/1 rewards."""
+    temperature: float = 1.0
+    """In units of the reward (with `normalized`, of its standard deviation): the higher, the more alike the weights."""
+    normalized: bool = False
+    """Measure rewards by the mean and standard deviation of the successful ones, and divide by their number."""
+    scope: Literal["batch", "group"] = "batch"
+    """What the sums go over."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.threshold, bool) or not math.isfinite(self.threshold):
+            raise InputError(f"threshold must be a number, got {self.threshold!r}")
+        if isinstance(self.temperature, bool) or not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature must be above 0, got {self.temperature!r}")
+        if self.scope not in ("batch", "group"):
+            raise unknown_name("scope", str(self.scope), ["batch", "group"])
+
+    @property
+    def formula(self) -> str:
+        gain = "(r − mean)/std" if self.normalized else f"(r − {self.threshold:g})"
+        total = "K" if self.normalized else "Σ w"
+        success = f"w = exp({gain}/{self.temperature:g}) where r > {self.threshold:g}"
+        return f"n w / {total} over the {self.scope}, {success}"
+
+    def target_order(self, n: int) -> int | None:
+        return n if self.scope == "group" and 0 <= self.threshold < 1 else None
+
+    def statistics(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> dict[str, float]:
+        scored = int((~rewards_GN.isnan()).sum())
+        correct = rewards_GN[rewards_GN > self.threshold]
+        return {
+            "n_correct": float(len(correct)),
+            "n_total": float(scored),
+            "correctness_rate": len(correct) / scored if scored else math.nan,
+            "avg_correct_reward": float(correct.double().mean()),
+        }
+
+    def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
+        if self.scope == "group":
+            return self._weighted(rewards_GN)
+        return self._weighted(rewards_GN.reshape(1, -1)).view_as(rewards_GN)
+
+    def _weighted(self, rewards_GN: Tensor) -> Tensor:
+        correct_GN = rewards_GN > self.threshold
+        number_G1 = correct_GN.sum(dim=1, keepdim=True).clamp(min=1).to(rewards_GN.dtype)
+        above_GN = torch.where(correct_GN, rewards_GN - self.threshold, 0.0)
+        if self.normalized:
+            mean_G1 = above_GN.sum(dim=1, keepdim=True) / number_G1
+            centred_GN = torch.where(correct_GN, above_GN - mean_G1, 0.0)
+            std_G1 = ((centred_GN**2).sum(dim=1, keepdim=True) / number_G1).sqrt().clamp(min=1e-6)
+            weight_GN = (centred_GN / (std_G1 * self.temperature)).exp() * correct_GN
+            return count_present(rewards_GN) * weight_GN / number_G1
+        # Weights are measured by the largest, which cancels in the quotient: exp((r − τ)/temperature) may overflow.
+        largest_G1 = above_GN.amax(dim=1, keepdim=True)
+        weight_GN = ((above_GN - largest_G1) / self.temperature).exp() * correct_GN
+        total_G1 = weight_GN.sum(dim=1, keepdim=True)
+        return torch.where(total_G1 > 0, count_present(rewards_GN) * weight_GN / total_G1, 0.0)
+
+    def _binary(self, successes: int, rollouts: int) -> tuple[Number, Number]:
+        if self.threshold >= 1:  # neither reward is a success
+            return Fraction(0), Fraction(0)
+        if self.threshold >= 0:
+            return Fraction(rollouts, max(successes, 1)), Fraction(0)
+        failures = rollouts - successes
+        if self.normalized:
+            scale = max(math.sqrt(successes * failures) / rollouts, 1e-6) * self.temperature
+            return math.exp(failures / rollouts / scale), math.exp(-successes / rollouts / scale)
+        failed = math.exp(-1 / self.temperature)
+        total = successes + failures * failed if successes else failures * failed
+        return rollouts / total, rollouts * failed / total
