@@ -5,15 +5,18 @@ are rational too, and with them every term of
 
     E[ĝ] = Σ over groups (y_1 … y_N) of Π π(y_i) · (1/N) Σ_i A_i ∇log π(y_i).
 
-The test is equality of fractions, not closeness; only GRPO, whose σ̂ is irrational, is compared in floating
-point.
+The test is equality of fractions, not closeness; only GRPO, whose σ̂ is irrational, and power weights are compared in
+floating point. The table in docs/estimators.md is made of the rows that are tested here (`python -m
+tests.exact.test_expectations` writes it).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import prod
+from math import comb, prod
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,12 +25,18 @@ from torch import Tensor
 from maxrl.objectives import (
     ESTIMATORS,
     GRPO,
+    MMPO,
     RLOO,
+    AdaptiveSwitch,
+    CurveRL,
     DrGRPO,
     Estimator,
+    Hybrid,
     MaxRL,
+    PassAtK,
     PowerWeight,
     Reinforce,
+    SuccessWeighted,
     TailRL,
     effective_weight,
     order_weight,
@@ -35,37 +44,94 @@ from maxrl.objectives import (
 
 GROUP_SIZES = range(1, 8)
 
+Weight = Callable[[Fraction, int], Fraction]
+
 
 def w(p: Fraction, order: int) -> Fraction:
     """w_T(p) as its geometric sum."""
     return sum(((1 - p) ** k for k in range(order)), Fraction(0))
 
 
-# One row per estimator and form: what it optimises by docs/estimators.md.
-DECLARED: list[tuple[Estimator, Callable[[Fraction, int], Fraction]]] = [
-    (MaxRL(), lambda p, n: w(p, n - 1)),
-    (MaxRL(control_variate=False), lambda p, n: w(p, n)),
-    (MaxRL(no_success="penalize"), lambda p, n: w(p, n)),
+def passes(p: Fraction, least: int, largest: int) -> Fraction:
+    """Σ k(1−p)^{k−1}: the gradients of pass@k for k from `least` to `largest`, over ∇p."""
+    return sum((k * (1 - p) ** (k - 1) for k in range(least, largest + 1)), Fraction(0))
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An estimator and what docs/estimators.md says that it optimises."""
+
+    estimator: Estimator
+    says: str
+    """Its weight, in the words of the table."""
+    weight: Weight | None = None
+    """The same as a function of p and N; None where it is irrational or has no closed form."""
+    memory: str = ""
+    """For the estimator that one with memory is after some state: its name and that state."""
+    shown: bool = True
+    """In the table; what differs from another row by a number alone is not."""
+
+
+STATE = {"pass_rates": [[0.25, 0.5, 0.5], [0.75]]}
+
+# One row per estimator and form.
+ROWS = [
+    Declared(MaxRL(), "w_(N−1)", lambda p, n: w(p, n - 1)),
+    Declared(MaxRL(control_variate=False), "w_N", lambda p, n: w(p, n)),
+    Declared(MaxRL(no_success="penalize"), "w_N", lambda p, n: w(p, n)),
     *[
-        (MaxRL(order=order), lambda p, n, order=order: w(p, min(order, n)) if n > 1 else Fraction(0))
+        Declared(
+            MaxRL(order=order),
+            f"w_{order}",
+            lambda p, n, order=order: w(p, min(order, n)) if n > 1 else Fraction(0),
+            shown=order == 4,
+        )
         for order in (1, 2, 4, 7)
     ],
     *[
-        (MaxRL(order=order, control_variate=False), lambda p, n, order=order: w(p, min(order, n)))
+        Declared(
+            MaxRL(order=order, control_variate=False),
+            f"w_{order}",
+            lambda p, n, order=order: w(p, min(order, n)),
+            shown=order == 3,
+        )
         for order in (1, 3, 7)
     ],
-    (RLOO(), lambda p, n: Fraction(n > 1)),
-    (DrGRPO(), lambda p, n: Fraction(n - 1, n)),
-    (Reinforce(), lambda p, n: Fraction(1)),
-    (TailRL(), lambda p, n: w(p, n - 1)),
+    Declared(RLOO(), "1", lambda p, n: Fraction(n > 1)),
+    Declared(DrGRPO(), "(N−1)/N", lambda p, n: Fraction(n - 1, n)),
+    Declared(Reinforce(), "1", lambda p, n: Fraction(1)),
+    *[
+        Declared(
+            PassAtK(k=k),
+            "k(1−p)^(k−1), k = 4",
+            lambda p, n, k=k: passes(p, min(k, n - 1), min(k, n - 1)) if n > 1 else Fraction(0),
+            shown=k == 4,
+        )
+        for k in (1, 2, 4)
+    ],
+    *[
+        Declared(
+            MMPO(order=order),
+            "Σ_(k≤4) k(1−p)^(k−1)",
+            lambda p, n, order=order: passes(p, 1, min(order, n)) if n > 1 else Fraction(0),
+            shown=order == 4,
+        )
+        for order in (1, 4, 7)
+    ],
+    Declared(TailRL(), "w_(N−1), for every threshold", lambda p, n: w(p, n - 1)),
+    Declared(SuccessWeighted(scope="group"), "w_N", lambda p, n: w(p, n)),
+    Declared(
+        CurveRL().given(), "w_(N−1)/N", lambda p, n: w(p, n - 1) / n, memory="curve_rl at the beginning"
+    ),
+    Declared(CurveRL().given(STATE), "f/F, smoothed", None, memory="curve_rl after ¼ ½ ½ ¾"),
+    Declared(PowerWeight(), "about p^(−3/4)"),
+    Declared(PowerWeight(q=1.0), "w_(N−1)", shown=False),
+    Declared(GRPO(), "about 1/√(p(1−p))"),
+    Declared(GRPO(ddof=0, eps=1e-6), "about 1/√(p(1−p))"),
+    Declared(GRPO(eps=0.0), "about 1/√(p(1−p))", shown=False),
 ]
-IRRATIONAL: list[Estimator] = [
-    GRPO(),
-    GRPO(ddof=0, eps=1e-6),
-    GRPO(eps=0.0),
-    PowerWeight(),
-    PowerWeight(q=1.0),
-]
+DECLARED = [(row.estimator, row.weight) for row in ROWS if row.weight is not None]
+ALL = [row.estimator for row in ROWS]
 
 
 @dataclass(frozen=True)
@@ -149,14 +215,14 @@ def label(value: object) -> str | None:
 @pytest.mark.parametrize("on", POLICIES, ids=label)
 @pytest.mark.parametrize(("estimator", "weight"), DECLARED, ids=label)
 def test_expected_gradient_is_the_declared_weight_times_the_gradient_of_p(
-    estimator: Estimator, weight: Callable[[Fraction, int], Fraction], on: Policy
+    estimator: Estimator, weight: Weight, on: Policy
 ) -> None:
     for n in GROUP_SIZES:
         declared = [weight(on.p, n) * g for g in on.gradient_of_p]
         assert expected_gradient(on, n, by_pair(estimator, on, n)) == declared
 
 
-@pytest.mark.parametrize("estimator", [e for e, _ in DECLARED] + IRRATIONAL, ids=label)
+@pytest.mark.parametrize("estimator", ALL, ids=label)
 @pytest.mark.parametrize("on", POLICIES, ids=label)
 def test_expected_gradient_of_the_call_is_the_effective_weight_times_the_gradient_of_p(
     estimator: Estimator, on: Policy
@@ -169,7 +235,7 @@ def test_expected_gradient_of_the_call_is_the_effective_weight_times_the_gradien
 
 @pytest.mark.parametrize(("estimator", "weight"), DECLARED, ids=label)
 def test_effective_weight_of_a_fraction_is_the_declared_fraction(
-    estimator: Estimator, weight: Callable[[Fraction, int], Fraction]
+    estimator: Estimator, weight: Weight
 ) -> None:
     for p in (Fraction(0), Fraction(1, 20), Fraction(2, 3), Fraction(1)):
         for n in GROUP_SIZES:
@@ -179,9 +245,7 @@ def test_effective_weight_of_a_fraction_is_the_declared_fraction(
 
 
 @pytest.mark.parametrize(("estimator", "weight"), DECLARED, ids=label)
-def test_target_order_is_the_order_of_the_declared_weight(
-    estimator: Estimator, weight: Callable[[Fraction, int], Fraction]
-) -> None:
+def test_target_order_is_the_order_of_the_declared_weight(estimator: Estimator, weight: Weight) -> None:
     p = Fraction(1, 3)
     for n in GROUP_SIZES:
         order = estimator.target_order(n)
@@ -191,7 +255,7 @@ def test_target_order_is_the_order_of_the_declared_weight(
             assert weight(p, n) == w(p, order)
 
 
-@pytest.mark.parametrize("estimator", [e for e, _ in DECLARED] + IRRATIONAL, ids=label)
+@pytest.mark.parametrize("estimator", ALL, ids=label)
 def test_every_binary_group_gets_the_pair(estimator: Estimator) -> None:
     for n in GROUP_SIZES:
         rewards_GN = torch.tensor(list(product([0.0, 1.0], repeat=n)), dtype=torch.float64)
@@ -205,11 +269,36 @@ def test_every_binary_group_gets_the_pair(estimator: Estimator) -> None:
 
 
 def test_no_estimator_is_left_out() -> None:
-    assert {e.name for e, _ in DECLARED} | {e.name for e in IRRATIONAL} == set(ESTIMATORS)
+    """Those that choose between others are exactly what they chose."""
+    switches = {"hybrid", "adaptive_switch"}
+    assert {e.name for e in ALL} | switches == set(ESTIMATORS)
+    assert Hybrid().given({"step": 199}) == GRPO()
+    assert Hybrid().given({"step": 200}) == MaxRL()
+    assert AdaptiveSwitch().given({"above": False}) == GRPO()
+    assert AdaptiveSwitch().given({"above": True}) == MaxRL()
+
+
+def test_the_rational_ones_are_fractions() -> None:
+    for row in ROWS:
+        rational = not isinstance(row.estimator, (GRPO, PowerWeight))
+        assert isinstance(effective_weight(row.estimator, Fraction(1, 3), 4), Fraction) == rational
+
+
+@pytest.mark.parametrize("others", [[[1, 0, 0]], [[1, 1, 1], [0, 0, 1]], [[0, 0, 0]]])
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_success_weights_over_a_batch_given_the_other_groups(others: list[list[int]], n: int) -> None:
+    """w(p) = E[(N + R)/(k + 1 + M)] with M successes among the R rollouts of the others."""
+    hits, there = sum(map(sum, others)), 3 * len(others)
+    p = Fraction(2, 7)
+    expected = sum(
+        comb(n - 1, k) * p**k * (1 - p) ** (n - 1 - k) * Fraction(n + there, k + 1 + hits) for k in range(n)
+    )
+    found = effective_weight(SuccessWeighted(), float(p), n, batch=others)
+    assert found == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_tail_rl_climbs_the_likelihood_of_every_threshold() -> None:
-    """E[ĝ] = ∫ w_{N−1}(P(r > t))·∇P(r > t) dt: a sum over the gaps between the rewards that there are."""
+    """E[ĝ] = ∫ w_(N−1)(P(r > t))·∇P(r > t) dt: a sum over the gaps between the rewards that there are."""
     q = torch.tensor([0.2, 0.3, 0.4, 0.1], dtype=torch.float64)
     rewards = torch.tensor([-1.0, 0.5, 0.5, 3.0], dtype=torch.float64)
     for n in (2, 3, 5):
@@ -231,3 +320,45 @@ def test_power_weights_lie_between_plain_rl_and_maxrl() -> None:
     torch.testing.assert_close(PowerWeight(q=1.0)(rewards), MaxRL()(rewards))
     # r̂ = 1/16 at N = 16: 1/r̂^¾ = 8, and r − r̂ = 15/16.
     assert float(PowerWeight()([[1.0] + [0.0] * 15])[0, 0]) == 7.5
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "estimators.md"
+BEGIN, END = "<!-- from here on made by tests/exact/test_expectations.py -->", "<!-- until here -->"
+
+
+def documented_order(estimator: Estimator) -> str:
+    orders = [estimator.target_order(n) for n in (8, 9)]
+    if None in orders:
+        return "none"
+    return {(8, 9): "N", (7, 8): "N − 1"}.get((orders[0], orders[1]), str(orders[0]))  # type: ignore[arg-type]
+
+
+def table() -> str:
+    """The rows of this file as the table of the docs, with their exact weights at N = 8."""
+    lines = [
+        "| estimator | A | E[ĝ]/∇p | order | w(.05) | w(.5) | w(.95) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        if not row.shown:
+            continue
+        called = row.memory
+        if not called:
+            options = re.sub(r"^\w+\(|\)$", "", repr(row.estimator))
+            defaults = re.sub(r"^\w+\(|\)$", "", repr(type(row.estimator)())).split(", ")
+            given = [option for option in options.split(", ") if option not in defaults]
+            called = row.estimator.name + (f"({', '.join(given)})" if given else "")
+        weights = [f"{float(effective_weight(row.estimator, p, 8)):.4f}" for p in (0.05, 0.5, 0.95)]
+        cells = [f"`{called}`", row.estimator.formula, row.says, documented_order(row.estimator), *weights]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def test_the_table_in_the_docs_is_this_one() -> None:
+    written = DOCS.read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert written == table(), "python -m tests.exact.test_expectations writes it anew"
+
+
+if __name__ == "__main__":
+    before, after = DOCS.read_text().split(BEGIN)[0], DOCS.read_text().split(END)[1]
+    DOCS.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}")

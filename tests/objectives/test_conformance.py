@@ -1,6 +1,7 @@
 """What every estimator promises, whatever its formula. A new one joins through `ESTIMATORS`."""
 
 import copy
+import json
 from dataclasses import FrozenInstanceError
 from typing import Any
 
@@ -12,7 +13,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from maxrl.errors import InputError, RewardError
-from maxrl.objectives import ESTIMATORS, GRPO, Estimator, get_estimator
+from maxrl.objectives import (
+    ESTIMATORS,
+    GRPO,
+    MMPO,
+    RLOO,
+    CurveRL,
+    Custom,
+    Estimator,
+    EstimatorWithMemory,
+    MaxRL,
+    PassAtK,
+    SuccessWeighted,
+    get_estimator,
+)
 
 # Forms to test beside the default one.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -22,14 +36,34 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"order": 3},
         {"order": 5, "control_variate": False},
     ],
+    "pass_at_k": [{"k": 1}, {"k": 2}],
+    "mmpo": [{"order": 2}],
     "power_weight": [{"q": 0.0}, {"q": 1.0}],
     "grpo": [{"ddof": 0, "eps": 1e-6}, {"eps": 0.0}],
+    "success_weighted": [
+        {"scope": "group"},
+        {"scope": "group", "normalized": True, "temperature": 0.5},
+        {"scope": "group", "threshold": -0.5, "temperature": 2.0},
+        {"threshold": 0.25, "temperature": 2.0},
+        {"normalized": True},
+    ],
 }
-FORMS = [get_estimator(name, **options) for name in ESTIMATORS for options in [{}, *OPTIONS.get(name, [])]]
+REGISTERED = [
+    get_estimator(name, **options) for name in ESTIMATORS for options in [{}, *OPTIONS.get(name, [])]
+]
+WITH_MEMORY = [estimator for estimator in REGISTERED if isinstance(estimator, EstimatorWithMemory)]
+FORMS = [
+    *(estimator for estimator in REGISTERED if isinstance(estimator, Estimator)),
+    CurveRL().given(),
+    CurveRL().given({"pass_rates": [[0.25, 0.5, 0.5, 0.2], [0.75, 0.1]]}),
+    Custom(function=RLOO()),
+]
+PER_GROUP = [e for e in FORMS if not (isinstance(e, SuccessWeighted) and e.scope == "batch")]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 NAN = float("nan")
 
 every_form = pytest.mark.parametrize("estimator", FORMS, ids=repr)
+each_group_alone = pytest.mark.parametrize("estimator", PER_GROUP, ids=repr)
 fixed = settings(derandomize=True, deadline=None, max_examples=15, database=None)
 
 # Eighths: sums and differences of them are exact, so that results may be compared closely.
@@ -71,7 +105,7 @@ def test_permuting_rollouts_and_groups_permutes_advantages(
     close(estimator(rewards[among]), estimator(rewards)[among])
 
 
-@every_form
+@each_group_alone
 @fixed
 @given(rewards=gappy_batches())
 def test_a_group_knows_nothing_of_the_others(estimator: Estimator, rewards: Tensor) -> None:
@@ -85,9 +119,12 @@ def test_a_group_knows_nothing_of_the_others(estimator: Estimator, rewards: Tens
 def test_a_missing_rollout_changes_nothing_for_the_others(estimator: Estimator, rewards: Tensor) -> None:
     advantages = estimator(rewards)
     assert (advantages[rewards.isnan()] == 0).all()
+    there = ~rewards.isnan()
+    ids = torch.arange(len(rewards))[:, None].expand_as(rewards)
+    close(advantages[there], estimator(rewards[there], group_ids=ids[there]))
     for row, got in zip(rewards, advantages, strict=True):
-        there = ~row.isnan()
-        close(got[there][None], estimator(row[there][None]))
+        if estimator in PER_GROUP:
+            close(got[~row.isnan()][None], estimator(row[~row.isnan()][None]))
 
 
 @every_form
@@ -243,14 +280,23 @@ def test_no_flat_rewards_give_no_advantages(estimator: Estimator) -> None:
     assert estimator(torch.zeros(0), group_ids=torch.zeros(0)).shape == (0,)
 
 
+def takes_likelihoods(estimator: Estimator) -> bool:
+    curve = type(CurveRL().given())
+    return isinstance(estimator, (PassAtK, MMPO, curve)) or (
+        isinstance(estimator, MaxRL) and estimator.order is not None
+    )
+
+
 @every_form
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 3.3])
 def test_a_constant_group_gets_what_its_formula_says(estimator: Estimator, n: int, value: float) -> None:
-    value = min(value, 1.0) if getattr(estimator, "order", None) else value  # which takes likelihoods
+    value = min(value, 1.0) if takes_likelihoods(estimator) else value
     advantages = estimator([[value] * n])
     success, failure = (float(a) for a in estimator.binary_advantages(n if value else 0, n))
-    if value == 0.0:
+    if isinstance(estimator, SuccessWeighted):
+        assert advantages.tolist() == [[1.0 if value > estimator.threshold else 0.0] * n]
+    elif value == 0.0:
         assert advantages.tolist() == [[failure] * n]
     elif success != 0.0:  # no baseline
         assert (advantages > 0).all()
@@ -295,16 +341,22 @@ def test_other_shapes_and_types_are_refused(estimator: Estimator, rewards: Any, 
         estimator(rewards)
 
 
-@every_form
-def test_is_frozen_comparable_and_described(estimator: Estimator) -> None:
+@pytest.mark.parametrize("estimator", [e for e in FORMS if takes_likelihoods(e)], ids=repr)
+def test_what_is_no_likelihood_is_refused(estimator: Estimator) -> None:
+    with pytest.raises(RewardError, match="not defined on negative rewards"):
+        estimator([[1.0, -0.5]])
+    with pytest.raises(RewardError, match=r"defined on rewards in \[0, 1\] \(got 1.5\)"):
+        estimator([[1.5, 0.0]])
+
+
+@pytest.mark.parametrize("estimator", REGISTERED, ids=repr)
+def test_is_frozen_comparable_and_described(estimator: Any) -> None:
     cls = type(estimator)
     assert ESTIMATORS[estimator.name] is cls
     assert estimator == copy.deepcopy(estimator)
     assert len({estimator, copy.deepcopy(estimator)}) == 1
     with pytest.raises(FrozenInstanceError):
-        estimator.name = "other"  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        cls("positional")  # type: ignore[call-arg]
+        estimator.name = "other"
     assert estimator.formula
     assert "\n" not in estimator.formula
     for part in ("Formula:", "Gradient:", "Assumptions:", "Zero signal:", "Paper:", "Shapes:", ">>> "):
@@ -313,3 +365,43 @@ def test_is_frozen_comparable_and_described(estimator: Estimator) -> None:
 
 def test_forms_of_an_estimator_are_told_apart() -> None:
     assert len({(e.name, e.formula) for e in FORMS}) == len(FORMS)
+
+
+@pytest.mark.parametrize("estimator", WITH_MEMORY, ids=repr)
+@fixed
+@given(batches=st.lists(gappy_batches(), min_size=1, max_size=4), data=st.data())
+def test_memory_is_what_is_handed_on(
+    estimator: EstimatorWithMemory, batches: list[Tensor], data: st.DataObject
+) -> None:
+    """Advantages are those of the estimator that the state gives; a state is JSON, and never changed."""
+    state: Any = None
+    for rewards in batches:
+        before = copy.deepcopy(state)
+        advantages, following = estimator(rewards, state)
+        assert torch.equal(advantages, estimator.given(state)(rewards))
+        assert state == before
+        order = data.draw(st.permutations(range(rewards.numel())))
+        flat, ids = flat_with_ids(rewards, order, as_strings=False)
+        shuffled, same = estimator(flat, state, group_ids=ids)
+        close(shuffled, advantages.flatten()[order])
+        assert sorted_leaves(same) == sorted_leaves(following)
+        again, masked = estimator(torch.where(rewards.isnan(), 0.5, rewards), state, ~rewards.isnan())
+        assert torch.equal(again, advantages)
+        assert masked == following
+        state = json.loads(json.dumps(following))
+        assert state == following
+
+
+def sorted_leaves(state: Any) -> Any:
+    """A state, whatever the order of the groups."""
+    return {
+        key: [sorted(batch) for batch in value] if isinstance(value, list) else value
+        for key, value in state.items()
+    }
+
+
+@pytest.mark.parametrize("estimator", WITH_MEMORY, ids=repr)
+@pytest.mark.parametrize("wrong", [{}, {"step": "1"}, {"above": 1}, {"pass_rates": 3}])
+def test_a_state_of_something_else_is_refused(estimator: EstimatorWithMemory, wrong: Any) -> None:
+    with pytest.raises(InputError, match=rf"is no state of estimator '{estimator.name}': give back one"):
+        estimator([[1.0, 0.0]], wrong)

@@ -62,3 +62,8 @@ def to_count(value: object, what: str, *, least: int) -> int:
     if count is None or count < least:
         raise InputError(f"{what} must be an integer of at least {least}, got {value!r}")
     return count
+
+
+def is_number(value: object) -> bool:
+    """Whether an option is a real number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

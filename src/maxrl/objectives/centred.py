@@ -52,7 +52,7 @@ class GRPO(Estimator):
 
     @property
     def formula(self) -> str:
-        return f"(r − r̂) / (σ̂ + {self.eps:g}), σ̂ with divisor N − {self.ddof}"
+        return f"(r − r̂) / (σ̂ + {self.eps:g}), σ̂ with divisor {'N − 1' if self.ddof else 'N'}"
 
     def target_order(self, n: int) -> int | None:
         return None

@@ -1,9 +1,8 @@
 """CurveRL: each prompt weighted by where its pass rate lies among the recent ones."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -64,10 +63,8 @@ class CurveRL(EstimatorWithMemory):
         return {"pass_rates": []}
 
     def given(self, state: State | None = None) -> Estimator:
-        batches = cast(Any, self.initial_state() if state is None else state).get("pass_rates")
-        if not isinstance(batches, Sequence):
-            raise self._refuse_state(state)
-        return _AgainstReference(pass_rates=tuple(rate for batch in cast(Any, batches) for rate in batch))
+        batches: list[list[float]] = self._remembered(state, "pass_rates", list)
+        return _AgainstReference(pass_rates=tuple(rate for batch in batches for rate in batch))
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:
         mean_G = rewards_GN.double().nanmean(dim=1)
@@ -84,25 +81,26 @@ class _AgainstReference(Estimator):
 
     @property
     def formula(self) -> str:
+        if not self.pass_rates:
+            return "(r − r̂) / (N r̂), 0 when K = 0"
         return f"f/F (r − r̂), f the histogram of {len(self.pass_rates)} pass rates, F its sum so far"
 
     def target_order(self, n: int) -> int | None:
-        return 0 if n == 1 else None
+        return None if n > 1 else 0
 
     def _advantages(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> Float[Tensor, "groups rollouts"]:
         refuse_negative(rewards_GN, "CurveRL")
         refuse_above_one(rewards_GN, "CurveRL")
         count_G1 = count_present(rewards_GN)
-        mean_G1 = rewards_GN.nansum(dim=1, keepdim=True) / count_G1
-        if self.pass_rates:
-            reference = torch.tensor(self.pass_rates, dtype=torch.float64, device=rewards_GN.device)
-            bins_GR, bin_G1 = _bin(reference, count_G1.double()), _bin(mean_G1.double(), count_G1.double())
-            here_G1 = (bins_GR == bin_G1).sum(dim=1, keepdim=True)
-            below_G1 = (bins_GR <= bin_G1).sum(dim=1, keepdim=True)
-            weight_G1 = (here_G1 / below_G1.clamp(min=1).double()).to(rewards_GN.dtype)
-        else:
-            weight_G1 = torch.where(mean_G1 > 0, 1 / (count_G1 * mean_G1), 0.0)
-        return weight_G1 * excess(rewards_GN) / count_G1
+        total_G1 = rewards_GN.nansum(dim=1, keepdim=True)
+        if not self.pass_rates:
+            return torch.where(total_G1 > 0, excess(rewards_GN) / (count_G1 * total_G1), 0.0)
+        reference = torch.tensor(self.pass_rates, dtype=torch.float64, device=rewards_GN.device)
+        sizes_G1 = count_G1.double()
+        bins_GR, bin_G1 = _bin(reference, sizes_G1), _bin(total_G1.double() / sizes_G1, sizes_G1)
+        here_G1 = (bins_GR == bin_G1).sum(dim=1, keepdim=True).to(rewards_GN.dtype)
+        below_G1 = (bins_GR <= bin_G1).sum(dim=1, keepdim=True).clamp(min=1).to(rewards_GN.dtype)
+        return here_G1 * excess(rewards_GN) / (below_G1 * count_G1)
 
     def _binary(self, successes: int, rollouts: int) -> tuple[Number, Number]:
         weight = self._weight(Fraction(successes, rollouts), rollouts)

@@ -95,8 +95,8 @@ class MaxRL(Estimator):
     @property
     def formula(self) -> str:
         if self.order is not None:
-            weight = f"Σ over j < {self.order} of the chance that j others failed"
-            return f"N/(N−1) · ω (r − r̂), ω = {weight}" if self.control_variate else f"ω r, ω = {weight}"
+            weight = f"ω = Σ_(j<{self.order}) P(j others failed)"
+            return f"N/(N−1) · ω (r − r̂), {weight}" if self.control_variate else f"ω r, {weight}"
         if not self.control_variate:
             return "r / r̂, 0 when K = 0"
         return f"(r − r̂) / r̂, {'−1' if self.no_success == 'penalize' else '0'} when K = 0"

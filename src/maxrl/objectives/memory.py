@@ -87,7 +87,19 @@ class EstimatorWithMemory(ABC):
         advantages = self.given(state)(rewards, mask, group_ids=group_ids)
         return advantages, self._advance(state, group_rewards(rewards, mask, group_ids).rewards_GN)
 
-    def _refuse_state(self, state: object) -> InputError:
-        return InputError(
-            f"{state!r:.120} is no state of estimator '{self.name}': give back one that it returned, or None"
-        )
+    def _remembered(self, state: State | None, key: str, kind: type) -> Any:
+        """What a state holds, or holds at the beginning where there is none.
+
+        Raises:
+            InputError: it is no state of this estimator.
+        """
+        found = (self.initial_state() if state is None else state).get(key) if _is_state(state) else None
+        if not isinstance(found, kind):
+            raise InputError(
+                f"{state!r:.120} is no state of estimator '{self.name}': give back one that it returned, or None"
+            )
+        return found
+
+
+def _is_state(value: object) -> bool:
+    return value is None or isinstance(value, Mapping)

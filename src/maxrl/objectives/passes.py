@@ -71,7 +71,7 @@ class PassAtK(_Polynomial):
 
     @property
     def formula(self) -> str:
-        return f"N/(N−1) · h (r − r̂), h = {self.k} · the chance that {self.k - 1} others failed"
+        return f"N/(N−1) · h (r − r̂), h = {self.k} P({self.k - 1} others failed)"
 
     def _coefficients(self, n: int) -> Coefficients:
         k = min(self.k, n - 1)
@@ -110,7 +110,7 @@ class MMPO(_Polynomial):
 
     @property
     def formula(self) -> str:
-        return f"N/(N−1) · h (r − r̂), h = Σ over k ≤ {self.order} of k · the chance that k − 1 others failed"
+        return f"N/(N−1) · h (r − r̂), h = Σ_(k≤{self.order}) k P(k − 1 others failed)"
 
     def _coefficients(self, n: int) -> Coefficients:
         return tuple(range(1, min(self.order, n) + 1))

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from dataclasses import fields
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.objectives.base import Estimator
@@ -105,9 +105,11 @@ def _written_options(spec: str, call: str) -> dict[str, Any]:
         tree = ast.parse(f"_{call}", mode="eval").body
     except SyntaxError:
         tree = None
-    if not isinstance(tree, ast.Call) or tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise InputError(f"estimator {spec!r} must read name(option=value, …), as maxrl(order=4)")
-    return {cast(str, keyword.arg): _written_value(spec, keyword.value) for keyword in tree.keywords}
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+        written = {keyword.arg: keyword.value for keyword in tree.keywords}
+        if None not in written:  # which **options would leave
+            return {str(option): _written_value(spec, value) for option, value in written.items()}
+    raise InputError(f"estimator {spec!r} must read name(option=value, …), as maxrl(order=4)")
 
 
 def _written_value(spec: str, node: ast.expr) -> Any:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maxrl.errors import InputError, unknown_name
+from maxrl.objectives.arrays import is_number
 from maxrl.objectives.base import Estimator, Number, count_present
 
 
@@ -49,19 +50,21 @@ class SuccessWeighted(Estimator):
     """What the sums go over."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.threshold, bool) or not math.isfinite(self.threshold):
+        if not is_number(self.threshold) or not math.isfinite(self.threshold):
             raise InputError(f"threshold must be a number, got {self.threshold!r}")
-        if isinstance(self.temperature, bool) or not 0 < self.temperature < math.inf:
+        if not is_number(self.temperature) or not 0 < self.temperature < math.inf:
             raise InputError(f"temperature must be above 0, got {self.temperature!r}")
+        if not isinstance(self.normalized, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"normalized must be True or False, got {self.normalized!r}")
         if self.scope not in ("batch", "group"):
             raise unknown_name("scope", str(self.scope), ["batch", "group"])
 
     @property
     def formula(self) -> str:
-        gain = "(r − mean)/std" if self.normalized else f"(r − {self.threshold:g})"
+        gain = "(r − mean)/std" if self.normalized else "r"
+        scaled = gain if self.temperature == 1 else f"{gain}/{self.temperature:g}"
         total = "K" if self.normalized else "Σ w"
-        success = f"w = exp({gain}/{self.temperature:g}) where r > {self.threshold:g}"
-        return f"n w / {total} over the {self.scope}, {success}"
+        return f"n w / {total} over the {self.scope}, w = exp({scaled}) if r > {self.threshold:g}, else 0"
 
     def target_order(self, n: int) -> int | None:
         return n if self.scope == "group" and 0 <= self.threshold < 1 else None
@@ -83,17 +86,21 @@ class SuccessWeighted(Estimator):
 
     def _weighted(self, rewards_GN: Tensor) -> Tensor:
         correct_GN = rewards_GN > self.threshold
-        number_G1 = correct_GN.sum(dim=1, keepdim=True).clamp(min=1).to(rewards_GN.dtype)
-        above_GN = torch.where(correct_GN, rewards_GN - self.threshold, 0.0)
         if self.normalized:
-            mean_G1 = above_GN.sum(dim=1, keepdim=True) / number_G1
-            centred_GN = torch.where(correct_GN, above_GN - mean_G1, 0.0)
+            number_G1 = correct_GN.sum(dim=1, keepdim=True).clamp(min=1).to(rewards_GN.dtype)
+            # Centring does not see a shift; from the least success on, equal rewards are exact zeros, whose standard
+            # deviation would else be rounding errors.
+            least_G1 = rewards_GN.masked_fill(~correct_GN, torch.inf).amin(dim=1, keepdim=True)
+            above_GN = torch.where(correct_GN, rewards_GN - least_G1, 0.0)
+            centred_GN = torch.where(
+                correct_GN, above_GN - above_GN.sum(dim=1, keepdim=True) / number_G1, 0.0
+            )
             std_G1 = ((centred_GN**2).sum(dim=1, keepdim=True) / number_G1).sqrt().clamp(min=1e-6)
             weight_GN = (centred_GN / (std_G1 * self.temperature)).exp() * correct_GN
             return count_present(rewards_GN) * weight_GN / number_G1
         # Weights are measured by the largest, which cancels in the quotient: exp((r − τ)/temperature) may overflow.
-        largest_G1 = above_GN.amax(dim=1, keepdim=True)
-        weight_GN = ((above_GN - largest_G1) / self.temperature).exp() * correct_GN
+        largest_G1 = rewards_GN.nan_to_num(-torch.inf).amax(dim=1, keepdim=True)
+        weight_GN = torch.where(correct_GN, ((rewards_GN - largest_G1) / self.temperature).exp(), 0.0)
         total_G1 = weight_GN.sum(dim=1, keepdim=True)
         return torch.where(total_G1 > 0, count_present(rewards_GN) * weight_GN / total_G1, 0.0)
 
@@ -103,9 +110,11 @@ class SuccessWeighted(Estimator):
         if self.threshold >= 0:
             return Fraction(rollouts, max(successes, 1)), Fraction(0)
         failures = rollouts - successes
+        if successes == 0 or failures == 0:  # all alike
+            return 1.0, 1.0
         if self.normalized:
-            scale = max(math.sqrt(successes * failures) / rollouts, 1e-6) * self.temperature
+            scale = math.sqrt(successes * failures) / rollouts * self.temperature
             return math.exp(failures / rollouts / scale), math.exp(-successes / rollouts / scale)
         failed = math.exp(-1 / self.temperature)
-        total = successes + failures * failed if successes else failures * failed
+        total = successes + failures * failed
         return rollouts / total, rollouts * failed / total

@@ -1,13 +1,13 @@
 """Estimators that are one estimator at a time: for so many steps, or as long as so much succeeds."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from maxrl.errors import InputError
-from maxrl.objectives.arrays import to_count
+from maxrl.objectives.arrays import is_number, to_count
 from maxrl.objectives.base import Estimator
 from maxrl.objectives.centred import GRPO
 from maxrl.objectives.likelihood import MaxRL
@@ -64,9 +64,7 @@ class Hybrid(EstimatorWithMemory):
         return {"step": step}
 
     def given(self, state: State | None = None) -> Estimator:
-        step = cast(Any, self.initial_state() if state is None else state).get("step")
-        if not isinstance(step, int):
-            raise self._refuse_state(state)
+        step = self._remembered(state, "step", int)
         return self.first if step < self.steps else self.then
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:
@@ -111,8 +109,10 @@ class AdaptiveSwitch(EstimatorWithMemory):
         _check_choice("above", self.above)
         for option in ("at", "hysteresis"):
             value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            if not is_number(value) or not 0 <= value <= 1:
                 raise InputError(f"{option} must be a number from 0 to 1, got {value!r}")
+        if self.threshold is not None and not is_number(self.threshold):
+            raise InputError(f"threshold must be a number or None, got {self.threshold!r}")
         if self.at + self.hysteresis > 1 or self.at - self.hysteresis < 0:
             raise InputError(
                 f"at={self.at:g} ± hysteresis={self.hysteresis:g} leaves the rates from 0 to 1, so that one way would never "
@@ -131,10 +131,7 @@ class AdaptiveSwitch(EstimatorWithMemory):
         return {"above": False}
 
     def given(self, state: State | None = None) -> Estimator:
-        above = cast(Any, self.initial_state() if state is None else state).get("above")
-        if not isinstance(above, bool):
-            raise self._refuse_state(state)
-        return self.above if above else self.below
+        return self.above if self._remembered(state, "above", bool) else self.below
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:
         scored = int((~rewards_GN.isnan()).sum())
