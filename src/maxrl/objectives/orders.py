@@ -116,7 +116,6 @@ def subset_weights(
     cancels or overflows (taking rollout i out of a polynomial of all by division is unstable from N ≈ 32).
     """
     groups, n = likelihoods_GN.shape
-    coefficients = coefficients[:n]
     if not coefficients:
         return torch.zeros_like(likelihoods_GN)
     size = max(1, CHUNK // (n * len(coefficients)))
