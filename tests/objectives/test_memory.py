@@ -62,14 +62,18 @@ class TestCurveRL:
         _, state = CurveRL()([[1, NAN, 0, NAN], [1, NAN, NAN, NAN], [NAN] * 4])
         assert state == {"pass_rates": [[0.5]]}
 
-    def test_groups_of_another_size_find_their_bin(self) -> None:
-        # ⅔ · 9 = 6 exactly, which is 5.999… in floating point for some thirds: N = 8 has ⌊6.75⌋ = 6 for ¾.
+    def test_every_pass_rate_finds_its_bin(self) -> None:
         for n in (2, 5, 8, 11, 17):
             for k in range(1, n):
                 own = CurveRL().given({"pass_rates": [[k / n] * 3]})
                 assert own.binary_advantages(k, n)[0] == Fraction(n - k, n)
-        thirds = CurveRL().given({"pass_rates": [[2 / 3]]})
-        assert thirds.binary_advantages(6, 8)[0] == Fraction(2, 8)
+
+    def test_a_rate_of_groups_of_another_size_finds_its_bin(self) -> None:
+        # 1/49 · 49 is .999… in floating point; it belongs to bin 1, as 1/48 does with N = 48.
+        assert 1 / 49 * 49 < 1
+        estimator = CurveRL().given({"pass_rates": [[1 / 49]]})
+        assert estimator.binary_advantages(1, 48)[0] == Fraction(47, 48)
+        assert estimator([[1.0] + [0.0] * 47])[0, 0].item() == pytest.approx(47 / 48)
 
     def test_what_it_cannot_be(self) -> None:
         with pytest.raises(InputError, match="window must be an integer of at least 1, got 0"):
