@@ -57,6 +57,8 @@ def test_normalized_by_hand() -> None:
     # At temperature 2 the exponents are halved; a spread of nothing counts as 1e-6.
     halved = SuccessWeighted(threshold=20.0, temperature=2.0, normalized=True)([[21.0, 25.0, 4.0, 20.0]])
     assert halved[0, 1].item() == pytest.approx(4 * math.exp(0.5) / 2)
+    close = torch.tensor([[0.9, 0.9002]], dtype=torch.float64)
+    assert SuccessWeighted(normalized=True)(close)[0].tolist() == pytest.approx([math.exp(-1), math.e])
     assert SuccessWeighted(normalized=True)([[0.9] * 7]).tolist() == [[1.0] * 7]
 
 
