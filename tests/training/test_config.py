@@ -61,8 +61,17 @@ def test_estimators_are_found_by_name(tmp_path: Path, name: str, options: Any, e
         ({"advantage_estimator_kwargs": "[1]"}, "must be a mapping"),
         (
             {"advantage_estimator_kwargs": {"order": 9}},
-            "order=9 .* is above num_generations=8: .* lower the order",
+            r"order=9\) needs at least 9 rollouts per group, but num_generations=8: .* lower its order",
         ),
+        ({"advantage_estimator": "pass_at_k(k=8)"}, "needs at least 9 rollouts per group"),
+        ({"advantage_estimator": "hybrid(then=maxrl(order=16))"}, "needs at least 16 rollouts per group"),
+        ({"advantage_estimator": "maxrl(order=0)"}, "order must be an integer of at least 1, got 0"),
+        (
+            {"advantage_estimator": "hybrid", "scale_rewards": "group"},
+            "contradicts advantage_estimator='hybrid'",
+        ),
+        ({"refill_dead_groups": -1}, "refill_dead_groups must be at least 0, but is -1"),
+        ({"overlong": "mask"}, r"unknown overlong 'mask' \(known: drop, keep, zero\)"),
         ({"scale_rewards": "group"}, "contradicts advantage_estimator='maxrl'"),
         ({"scale_rewards": True}, "contradicts advantage_estimator='maxrl'"),
         ({"scale_rewards": "batch", "advantage_estimator": "grpo"}, "contradicts advantage_estimator='grpo'"),

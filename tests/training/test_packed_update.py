@@ -197,7 +197,7 @@ def test_rows_without_advantage_are_left_out_where_that_is_exact(weights_after: 
 
 
 def test_a_batch_without_signal_leaves_gradients_of_zero(weights_after: Any) -> None:
-    """Momentum and weight decay go on as they do in TRL, which back-propagates zeros."""
+    """Where such steps are not skipped, momentum and weight decay go on as they do in TRL, which back-propagates zeros."""
 
     class NoReward(MaxRLTrainer):
         def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
@@ -206,6 +206,7 @@ def test_a_batch_without_signal_leaves_gradients_of_zero(weights_after: Any) -> 
             return self._gathered_rewards
 
     fields = {"optim": "adamw_torch", "weight_decay": 0.1, "trainer_class": NoReward, "learning_rate": 1e-2}
+    fields["skip_signalless_steps"] = False
     theirs, _ = weights_after(update_backend="transformers", **fields)
     ours, trainer = weights_after(update_backend="engine", **fields)
     # Adam divides by gradients near zero: noise of the first step is amplified.

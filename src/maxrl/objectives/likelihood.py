@@ -123,8 +123,7 @@ class MaxRL(Estimator):
 
     def _binary(self, successes: int, rollouts: int) -> tuple[Number, Number]:
         if self.order is not None:
-            ones = (1,) * min(self.order, rollouts)
-            return polynomial_pair(successes, rollouts, ones, baseline=self.control_variate)
+            return polynomial_pair(successes, rollouts, (1,) * self.order, baseline=self.control_variate)
         if successes == 0:
             return Fraction(0), Fraction(-1 if self.no_success == "penalize" else 0)
         if not self.control_variate:

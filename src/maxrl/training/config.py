@@ -12,9 +12,10 @@ from trl import GRPOConfig
 from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError, unknown_name
 from maxrl.objectives import ESTIMATORS, GRPO, AnyEstimator, EstimatorWithMemory, as_estimator
+from maxrl.training.aggregation import AGGREGATIONS, trl_loss_type
 
-LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
-"""TRL's aggregations of token losses."""
+LOSS_TYPES = (*AGGREGATIONS, "grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+"""Ours and TRL's names for the loss and how it is aggregated over tokens."""
 
 ROLLOUT_BACKENDS = ("auto", "engine", "transformers", "vllm")
 UPDATE_BACKENDS = ("auto", "engine", "transformers")
@@ -65,9 +66,11 @@ class MaxRLConfig(GRPOConfig):
             `"zero"`, a failure; `"drop"`, missing: it leaves the group's statistics and has no advantage.
         loss_type (`str`, defaults to `"dr_grpo"`):
             How token losses are aggregated. The theory sums log-probabilities over the tokens of a rollout and
-            averages over rollouts; `"dr_grpo"` divides that sum by the constant `max_completion_length` and so
-            keeps the estimator unbiased up to a scale. TRL's default `"dapo"` divides by the number of tokens
-            in the batch, which makes every rollout's weight depend on the lengths of the others.
+            averages over rollouts: `"rollout_sum"`. `"constant"` (in TRL `"dr_grpo"`) divides that by
+            `max_completion_length` and so keeps the estimator unbiased up to a scale. `"token_mean"` (TRL's default,
+            `"dapo"`) divides by the number of tokens in the batch, which makes every rollout's weight depend on the
+            lengths of the others; `"rollout_mean"` (`"grpo"`) divides a rollout's by its own, which prefers short
+            successes and long failures. Any other loss of TRL's is taken, too.
         scale_rewards (`str`, *optional*):
             TRL's own rescaling of advantages. The estimator decides that here, so leave it unset; a value that
             says the same as the estimator (`"group"` with `grpo`, `"none"` with the others) is accepted, one
@@ -150,8 +153,9 @@ class MaxRLConfig(GRPOConfig):
     loss_type: str = field(
         default="dr_grpo",
         metadata={
-            "help": "Aggregation of token losses. 'dr_grpo' divides by a constant, which keeps the estimator unbiased "
-            "up to a scale; TRL's default 'dapo' divides by the number of tokens in the batch."
+            "help": "Aggregation of token losses: rollout_sum (what the theory says), constant (that over "
+            "max_completion_length; TRL's dr_grpo), token_mean (over the tokens of the batch; TRL's dapo), rollout_mean "
+            "(over each rollout's own; TRL's grpo), or any loss of TRL's."
         },
     )
     scale_rewards: str | None = field(
@@ -173,9 +177,10 @@ class MaxRLConfig(GRPOConfig):
                 "reward by its own standard deviation before the estimator sees it; use 'sum_then_normalize' with "
                 "reward_weights"
             )
-        if self.loss_type == "dr_grpo" and not self.max_completion_length:
+        if trl_loss_type(self.loss_type) == "dr_grpo" and not self.max_completion_length:
             raise InputError(
-                "loss_type='dr_grpo' divides by max_completion_length: set max_completion_length"
+                f"loss_type={self.loss_type!r} divides by max_completion_length: set max_completion_length, or take "
+                "loss_type='rollout_sum'"
             )
         self._check_ranges()
         self._check_estimator()

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import GRPOTrainer
 
 from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
+from maxrl.training.aggregation import trl_loss_type
+from maxrl.training.signalless import SkipSignalless, live_rows
 
 CHUNK_LOGITS = {"cpu": 2**29, "cuda": 2**31}
 """Most logits of a chunk: 2 GiB in float32 on a CPU, 8 on a GPU."""
@@ -26,7 +27,7 @@ MEAN_OVER_TOKENS = ("bnpo",)
 """Losses that TRL averages over the tokens it is given; the others divide by a number of the whole batch."""
 
 
-class PackedUpdate(GRPOTrainer):
+class PackedUpdate(SkipSignalless):
     """`GRPOTrainer` that computes log-probabilities and gradients with each prompt forwarded once.
 
     TRL shuffles the rows of a generation batch and cuts them into `steps_per_generation` micro-batches, each forwarded
@@ -34,8 +35,9 @@ class PackedUpdate(GRPOTrainer):
     *unit*, updated when the last of them is due; the unit is walked in chunks of groups under a token budget, so that
     memory is bounded by the budget and not by the batch.
 
-    Overrides, and why:
+    Overrides, and why, beside those of `SkipSignalless`:
 
+    - `__init__`: gives TRL its own name of the aggregation, `loss_type`.
     - `_prepare_inputs`: the split, so that groups stay whole.
     - `compute_loss`: what `training_step` calls for the loss of a micro-batch. Here it walks the unit and
       back-propagates chunk by chunk, because a loss can only be returned in one piece.
@@ -44,6 +46,10 @@ class PackedUpdate(GRPOTrainer):
 
     packed: bool = False
     """Whether the update goes this way, or TRL's."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.loss_type = trl_loss_type(self.loss_type)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.packed or not self.model.training:
@@ -114,15 +120,13 @@ class PackedUpdate(GRPOTrainer):
         """
         rows = torch.arange(len(unit["advantages"]), device=unit["advantages"].device)
         if self.beta == 0 and not self._entropy_bonus_enabled:
-            advantages = unit["advantages"]
-            live = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
-            rows = rows[live & (unit["completion_mask"] != 0).any(dim=1)]
+            rows = rows[live_rows(unit)]
         slices, start = [], 0
         if len(rows):
-            live_rows = _rows(unit, rows)
-            for chunk in self._chunks(_padded_groups(live_rows)):
+            kept = _rows(unit, rows)
+            for chunk in self._chunks(_padded_groups(kept)):
                 count = sum(len(group.completions) for group in chunk)
-                part = _rows(live_rows, torch.arange(start, start + count, device=rows.device))
+                part = _rows(kept, torch.arange(start, start + count, device=rows.device))
                 slices.append(_Slice(part, self._weight(part, unit), _tokens(part) / max(1, _tokens(unit))))
                 start += count
         any_row = torch.zeros(1, dtype=torch.long, device=rows.device)
