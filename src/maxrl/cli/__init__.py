@@ -1,4 +1,4 @@
-"""The command line: `maxrl train | eval | compare | inspect | doctor`.
+"""The command line: `maxrl train | eval | compare | probe | inspect | doctor`.
 
 Exit status: 0 done, 2 bad input (one line says what and what to do), 1 failure.
 """
@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a model on a task, or on a data set with reward functions",
     "eval": "sample a model on a task: pass@k with intervals, greedy accuracy",
     "compare": "train several estimators from one warm start and write a report",
+    "probe": "sample a model before training it: will training have signal?",
     "inspect": "what an estimator really optimises; its advantages on your rewards",
     "doctor": "versions, devices, logins: what is there, what is missing for what",
 }
