@@ -20,6 +20,10 @@ class RewardError(InputError):
     """Rewards that the chosen estimator is not defined on; the message names the remedies."""
 
 
+class NoSignalError(MaxRLError):
+    """A run found no group with any signal in all that it drew; the message says how much that was, and what to do."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> InputError:
     """An `InputError` for `given`, which is no `kind`, with the nearest of the `known` names.
 

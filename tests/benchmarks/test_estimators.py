@@ -10,7 +10,7 @@ from maxrl.objectives import ESTIMATORS
 
 
 def test_times_every_estimator(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", "estimators.py --groups 3 --rollouts 20 --repeats 1".split())
+    monkeypatch.setattr(sys, "argv", ["estimators.py", "--groups", "3", "--rollouts", "20", "--repeats", "1"])
     monkeypatch.setattr(estimators.torch, "set_num_threads", lambda threads: None)
     estimators.main()
     *table, last = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Metrics on disk, progress on the terminal, and Ctrl-C."""
+"""Metrics and diagnostics on disk, progress on the terminal, and Ctrl-C."""
 
 import io
 import json
@@ -13,7 +13,13 @@ from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from maxrl.experiments import callbacks
-from maxrl.experiments.callbacks import MetricsFile, ProgressBar, StopOnInterrupt, read_metrics
+from maxrl.experiments.callbacks import (
+    DiagnosticsFile,
+    MetricsFile,
+    ProgressBar,
+    StopOnInterrupt,
+    read_metrics,
+)
 
 ARGUMENTS = cast(TrainingArguments, SimpleNamespace(world_size=1))  # all that a callback looks at
 
@@ -198,3 +204,97 @@ def test_other_processes_are_silent(terminal: bool) -> None:
     text = io.StringIO()
     train(Console(file=text, force_terminal=terminal), 20, main=False)
     assert text.getvalue() == ""
+
+
+def guided(console: Console, steps: int) -> None:
+    """As the trainer calls it: a step ends, and then its figures are logged."""
+    bar = ProgressBar(console)
+    control = TrainerControl()
+    bar.on_train_begin(ARGUMENTS, state(0, steps), control)
+    with bar:
+        for step in range(1, steps + 1):
+            bar.on_step_end(ARGUMENTS, state(step, steps), control)
+            logs = {
+                "loss": -0.01,  # TRL's, whose value says little
+                "weighted_nll": 4.2 + step / 1000,
+                "success_rate": 0.75,
+                "n_correct": 12.0,
+                "n_total": 16.0,
+                "correctness_rate": 0.75,
+                "avg_correct_reward": 27.5 if step < steps else None,
+            }
+            bar.on_log(ARGUMENTS, state(step, steps), control, logs=logs)
+
+
+GUIDED = [
+    "Iteration 20/40",
+    "  Correctness: 12/16 (75.0%)",
+    "  Avg correct reward: 27.5",
+    "  Loss: 4.22",
+]
+
+
+def test_success_weights_are_shown_as_in_their_guide() -> None:
+    """Every tenth of the way; what has no value, as the mean reward of nothing correct, is left out."""
+    text = io.StringIO()
+    guided(Console(file=text, width=80), 40)
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 10 * 4 - 1
+    assert lines[16:20] == GUIDED
+    assert lines[-3:] == ["Iteration 40/40", "  Correctness: 12/16 (75.0%)", "  Loss: 4.24"]
+
+
+def test_on_a_terminal_they_stand_above_the_bar() -> None:
+    text = io.StringIO()
+    guided(Console(file=text, force_terminal=True, color_system=None, width=100), 40)
+    shown = text.getvalue()
+    assert all(line in shown for line in GUIDED)
+    assert "40/40" in shown.splitlines()[-2]
+    assert "success 0.750" in shown
+
+
+def test_a_line_shows_the_figures_of_its_own_step() -> None:
+    """The trainer logs a step after it has ended; and where every third one is logged, those are shown."""
+    text = io.StringIO()
+    bar = ProgressBar(Console(file=text, width=80))
+    control = TrainerControl()
+    bar.on_train_begin(ARGUMENTS, state(0, 10), control)
+    for step in range(1, 11):
+        bar.on_step_end(ARGUMENTS, state(step, 10), control)
+        if step % 3 == 0:
+            logs = {"success_rate": step / 100 if step < 9 else None, "frac_reward_zero_mean": None}
+            bar.on_log(ARGUMENTS, state(step, 10), control, logs=logs)
+    assert text.getvalue().splitlines() == [
+        "step 3/10  success 0.030  dead groups 0%",
+        "step 6/10  success 0.060  dead groups 0%",
+        "step 9/10  success –  dead groups 0%",
+    ]
+
+
+# --- diagnostics ---------------------------------------------------------------------------------------------------
+
+
+def diagnose(path: Path, steps: range, *, main: bool = True) -> None:
+    """A run of these steps whose generations serve two steps each, in rows with what the trainer gives."""
+    trainer = cast(Any, SimpleNamespace(diagnostics=[]))
+    watcher = DiagnosticsFile(path, trainer)
+    watcher.on_train_begin(ARGUMENTS, state(steps.start - 1, main=main), TrainerControl())
+    for step in steps:
+        if step % 2 == 1:
+            trainer.diagnostics = [{"step": step, "k_histogram": [step, 0]}]
+        watcher.on_step_end(ARGUMENTS, state(step, main=main), TrainerControl())
+
+
+def test_every_generation_is_a_row_and_a_resumed_run_drops_later_ones(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "diagnostics.jsonl"
+    diagnose(path, range(1, 8))
+    assert [row["step"] for row in read_metrics(path)] == [1, 3, 5, 7]
+    assert read_metrics(path)[1] == {"step": 3, "k_histogram": [3, 0]}
+    with path.open("a") as sink:
+        sink.write('{"step": 9, "k_h')  # killed
+    diagnose(path, range(5, 8))  # from the checkpoint of step 4
+    assert [row["step"] for row in read_metrics(path)] == [1, 3, 5, 7]
+    diagnose(path, range(1, 2))
+    assert [row["step"] for row in read_metrics(path)] == [1]
+    diagnose(path, range(1, 8), main=False)
+    assert [row["step"] for row in read_metrics(path)] == [1]

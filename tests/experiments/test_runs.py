@@ -1,4 +1,4 @@
-"""How many problems a run needs and what its steps cost, however TRL cuts generations into micro-steps."""
+"""How many problems a run needs, however TRL cuts generations into micro-steps, and what it has cost."""
 
 from pathlib import Path
 from typing import Any
@@ -22,31 +22,40 @@ BASE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("fields", "problems", "rollouts"),
+    ("fields", "problems"),
     [
         # One generation of 8 rows = 2 groups a step.
-        ({"max_steps": 6}, 12, 48),
+        ({"max_steps": 6}, 12),
         # Accumulation: a step takes 3 micro-steps and the generation serves all 3: 24 rows = 6 groups a step.
-        ({"max_steps": 6, "gradient_accumulation_steps": 3}, 36, 144),
+        ({"max_steps": 6, "gradient_accumulation_steps": 3}, 36),
         # Each generation is used twice: 6 steps take 3 generations of 2 groups.
-        ({"max_steps": 6, "num_iterations": 2}, 6, 24),
-        # A generation of 4 × 8 = 32 rows = 8 groups serves 4 steps: 6 steps begin 2 generations, and use 1.5.
-        ({"max_steps": 6, "steps_per_generation": 4}, 16, 48),
-        ({"max_steps": 6, "num_train_problems": 3}, 3, 48),
+        ({"max_steps": 6, "num_iterations": 2}, 6),
+        # A generation of 4 × 8 = 32 rows = 8 groups serves 4 steps: 6 steps begin 2 generations.
+        ({"max_steps": 6, "steps_per_generation": 4}, 16),
+        ({"max_steps": 6, "num_train_problems": 3}, 3),
     ],
 )
-def test_problems_and_costs(tmp_path: Path, fields: dict[str, Any], problems: int, rollouts: int) -> None:
+def test_problems_that_a_run_needs(tmp_path: Path, fields: dict[str, Any], problems: int) -> None:
     recipe = make_recipe({**BASE, **fields, "output_dir": str(tmp_path)})
     assert len(load_data(recipe)[0]) == problems
+
+
+def test_the_cost_is_what_the_trainer_counted(tmp_path: Path) -> None:
+    recipe = make_recipe({**BASE, "max_steps": 6, "output_dir": str(tmp_path)})
     rows = [
-        {"step": 2, "elapsed": 5.0, "completions/mean_length": 3.0},
-        {"step": 6, "elapsed": 9.0, "completions/mean_length": 4.5},
+        {"step": 2, "elapsed": 5.0, "rollouts": 48, "completion_tokens": 130},
+        {
+            "step": 6,
+            "elapsed": 9.0,
+            "rollouts": 104,
+            "completion_tokens": 271,
+        },  # more than 6 × 8: some were refills
+        {"step": 6, "elapsed": 9.5, "eval_success_rate": 0.5},
     ]
-    # (2 steps × 3 tokens + 4 steps × 4.5 tokens) × rollouts per step
     assert training_cost(recipe, 6, rows) == {
-        "training_seconds": 9.0,
-        "rollouts": rollouts,
-        "completion_tokens": (2 * 3 + 4 * 4.5) * rollouts / 6,
+        "training_seconds": 9.5,
+        "rollouts": 104,
+        "completion_tokens": 271,
     }
 
 

@@ -36,12 +36,32 @@ def steps_done(output: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.is_file() else 0
 
 
+def rows(output: Path, name: str) -> list[dict]:
+    """Of a file of lines, without what depends on the clock."""
+    clock = ("elapsed", "step_time")
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in clock}
+        for line in (output / name).read_text().splitlines()
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("at_step", [3, 7])
+@pytest.mark.parametrize(
+    ("at_step", "fields"),
+    [
+        (3, {}),
+        (7, {}),
+        (7, {"advantage_estimator": "hybrid(steps=5)"}),  # switched before it is killed
+        (3, {"advantage_estimator": "hybrid(steps=9)"}),  # and after
+        (7, {"advantage_estimator": "adaptive_switch(at=0.1, hysteresis=0.05)", "refill_dead_groups": 9}),
+        (7, {"advantage_estimator": "curve_rl", "overlong": "drop"}),
+    ],
+    ids=str,
+)
 def test_killed_and_resumed_ends_as_undisturbed(
-    tmp_path: Path, environment: dict[str, str], at_step: int
+    tmp_path: Path, environment: dict[str, str], at_step: int, fields: dict[str, object]
 ) -> None:
-    recipe = write_recipe(tmp_path, max_steps=12, save_steps=2, save_total_limit=2)
+    recipe = write_recipe(tmp_path, max_steps=12, save_steps=2, save_total_limit=2, **fields)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(command(recipe, whole), environment)
 
@@ -65,10 +85,16 @@ def test_killed_and_resumed_ends_as_undisturbed(
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
-    rows = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 13))
-    clock = [row["elapsed"] for row in rows]
+    logged = [json.loads(line) for line in (broken / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged] == list(range(1, 13))
+    clock = [row["elapsed"] for row in logged]
     assert clock == sorted(clock)
+    for name in ("metrics.jsonl", "diagnostics.jsonl"):  # counts of rollouts, which estimator, pass rates
+        assert rows(broken, name) == rows(whole, name), name
+    assert len(rows(whole, "diagnostics.jsonl")) == 12
+    if "advantage_estimator" in fields:
+        states = [(folder / "checkpoint-12" / "maxrl_state.json").read_text() for folder in (whole, broken)]
+        assert states[0] == states[1]
     for name in ("eval.json", "eval_before.json"):
         one, two = (json.loads((folder / name).read_text()) for folder in (whole, broken))
         assert one["problems"] == two["problems"]

@@ -93,7 +93,7 @@ def test_large_rewards_do_not_overflow() -> None:
 def test_the_order() -> None:
     assert SuccessWeighted(scope="group").target_order(8) == 8
     assert SuccessWeighted().target_order(8) is None
-    assert SuccessWeighted(threshold=1.0, scope="group").target_order(8) is None
+    assert SuccessWeighted(threshold=1.0, scope="group").target_order(8) == 0
     assert SuccessWeighted(threshold=-0.5, scope="group").target_order(8) is None
 
 

@@ -1,38 +1,74 @@
 """`maxrl inspect`."""
 
 import argparse
+import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from matplotlib.figure import Figure
+import torch
 from rich.console import Console
-from rich.table import Table
 
+from maxrl.cli.inspect_plots import SUFFIXES, draw
+from maxrl.cli.inspect_tables import advantage_table, exact_table, weight_table
 from maxrl.errors import InputError
-from maxrl.objectives import ESTIMATORS, Estimator, effective_weight, get_estimator, order_weight
+from maxrl.objectives import (
+    ESTIMATORS,
+    Estimator,
+    EstimatorWithMemory,
+    ExactAnalysis,
+    analyse,
+    as_estimator,
+)
 
 PASS_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
-"""Where the table evaluates the weights."""
-
-BAR_WIDTH = 16
-"""Columns for all bars together; the table fits a terminal of 80."""
+"""Where the tables evaluate, unless --p says where."""
 
 DESCRIPTION = """\
-What an estimator really optimises. With binary rewards and N rollouts the expected update is w(p) times the gradient
-of the pass rate p; w is computed exactly, from the estimator's own code. Maximum likelihood is w = 1/p, plain
-reinforcement learning w = 1; the truncation of order T lies between: (1 − (1 − p)^T)/p.
+What an estimator really optimises. On 0/1 rewards and with N rollouts a group
+all of this follows from the estimator's own code, exactly, without sampling:
+
+  effective weight w(p)  The expected update is w(p) times the gradient of the
+                         pass rate p. Maximum likelihood is w = 1/p, plain
+                         reinforcement learning w = 1: the faster w grows as p
+                         falls, the more a hard prompt counts.
+  order T                w(p) = (1 − (1 − p)^T)/p lies between the two: T = 1
+                         is plain reinforcement learning, T → ∞ maximum
+                         likelihood. Found in the advantages themselves.
+  utility J(p)           The objective that is climbed: J' = w, J(0) = 0. Of
+                         order T it is the sum of pass@k/k for k up to T.
+  second moment E(Σ A²)  Of the advantages of a group. Of two estimators with
+                         one weight, the one with less is less noisy.
+  advantage mass E|A|    The mean size of an advantage: where it is largest are
+                         the prompts that pull hardest.
 
 With --rewards, the advantages of one group instead, rollout by rollout."""
 
 EXAMPLES = """\
 examples:
   maxrl inspect --estimator maxrl --n 16
-  maxrl inspect --estimator maxrl --n 16 --vs grpo --plot weights.svg
+  maxrl inspect --estimator maxrl --n 16 --vs grpo --plot objective.svg
+  maxrl inspect --estimator "maxrl(order=4)" --vs "pass_at_k(k=4)" --p 0.001,0.1
+  maxrl inspect --estimator hybrid --state '{"step": 250}'
+  maxrl inspect --estimator success_weighted --n 4 --batch "1,0,0,0;1,1,0,0"
   maxrl inspect --estimator maxrl --rewards 1,0,0,1 --vs grpo
-  maxrl inspect --rewards 28.6,28.0,-4.5,5.0,25.1 --threshold 20 --vs grpo"""
+  maxrl inspect --rewards 28.6,28.0,-4.5,5.0,25.1 --threshold 20 --vs grpo
+
+A function of your own, from rewards (groups, rollouts) to as many advantages:
+  maxrl inspect --estimator my_module:my_function --vs maxrl"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What is inspected."""
+
+    estimator: Estimator
+    """Without memory: the one that the next batch meets."""
+    described: str
+    """Name, what it is given its state, formula."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +77,29 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print weights or advantages."""
+    """Print what the estimators optimise, or their advantages."""
+    options = _parser().parse_args(_joined(argv))
+    names = [options.estimator] + ([options.vs] if options.vs else [])
+    chosen = _choose(names, None if options.state is None else _state(options.state))
+    batch = None if options.batch is None else _batch(options.batch)
+    if options.rewards is None:
+        rollouts = options.n
+        _show_objective(chosen, options, batch)
+    else:
+        rewards = _numbers(options.rewards, "--rewards", missing=True)
+        rollouts = len(rewards)
+        _show_advantages(chosen, options, rewards, batch or [])
+    if batch is None:
+        for name, one in chosen.items():
+            if _looks_at_the_batch(one.estimator, rollouts):
+                print(
+                    f"{name} looks at the whole batch. These figures are for a group\n"
+                    "alone in one; --batch gives it others."
+                )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="maxrl inspect",
         description=DESCRIPTION,
@@ -49,49 +107,116 @@ def run(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    names = ", ".join(ESTIMATORS)
-    parser.add_argument("--estimator", default="maxrl", metavar="NAME", help=f"one of {names}")
+    known = ", ".join(ESTIMATORS)
+    parser.add_argument(
+        "--estimator",
+        default="maxrl",
+        metavar="NAME",
+        help=f"one of {known}, with options as in 'grpo(eps=0)' or without; or your own module:function",
+    )
     parser.add_argument("--vs", metavar="NAME", help="another estimator beside it")
     parser.add_argument("--n", type=int, default=16, metavar="N", help="rollouts per group (default 16)")
-    parser.add_argument("--p", metavar="P,P,…", help="pass rates of the table, between 0 and 1")
+    parser.add_argument("--p", metavar="P,P,…", help="pass rates of the tables, between 0 and 1")
+    parser.add_argument(
+        "--state",
+        metavar="JSON|FILE",
+        help="what an estimator with memory remembers; without, it is at its beginning",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="R,R,…;R,…",
+        help="rewards of the other groups of the batch, for estimators that look at them; 'none' for a missing one",
+    )
     parser.add_argument("--rewards", metavar="R,R,…", help="rewards of one group; 'none' for a missing one")
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="with --rewards: success is a reward above T"
     )
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="also draw the weights (.svg, .png or .pdf)"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="also draw weight, utility, second moment and mass (.svg, .png or .pdf)",
     )
-    options = parser.parse_args(_joined(argv))
+    return parser
 
-    chosen = [options.estimator] + ([options.vs] if options.vs else [])
-    estimators = {name: get_estimator(name) for name in chosen}
-    if options.rewards is not None:
-        if options.plot:
-            raise InputError("--plot draws weights, not advantages: leave out --rewards")
-        rewards = _numbers(options.rewards, "--rewards", missing=True)
-        Console().print(advantage_table(estimators, rewards, options.threshold))
-        return 0
+
+def _show_advantages(
+    chosen: Mapping[str, Chosen],
+    options: argparse.Namespace,
+    rewards: list[float],
+    batch: list[list[float]],
+) -> None:
+    if options.plot:
+        raise InputError("--plot draws objectives, not advantages: leave out --rewards")
+    rows = _padded([rewards, *batch])
+    threshold = options.threshold
+    if threshold is not None:
+        rows = [[r if math.isnan(r) else float(r > threshold) for r in row] for row in rows]
+    advantages = {name: one.estimator(rows)[0].tolist() for name, one in chosen.items()}
+    shown = {"reward": rewards, **({} if threshold is None else {f"reward > {threshold:g}": rows[0]})}
+    table = advantage_table(shown, advantages)
+    Console().print(table, *(one.described for one in chosen.values()), sep="\n", markup=False)
+
+
+def _show_objective(
+    chosen: Mapping[str, Chosen], options: argparse.Namespace, batch: list[list[float]] | None
+) -> None:
     if options.threshold is not None:
         raise InputError("--threshold applies to --rewards")
-    if options.plot and options.plot.suffix.lower() not in (".svg", ".png", ".pdf"):
-        raise InputError(f"--plot must end in .svg, .png or .pdf, but is {options.plot}")
+    if options.plot and options.plot.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--plot must end in {' or '.join(SUFFIXES)}, but is {options.plot}")
     if options.n < 1:
         raise InputError(f"--n must be at least 1, but is {options.n}")
     pass_rates = _numbers(options.p, "--p") if options.p else list(PASS_RATES)
     if any(not 0 < p <= 1 for p in pass_rates):
         raise InputError(f"--p must lie between 0 and 1, but is {options.p}")
-    Console().print(weight_table(estimators, pass_rates, options.n))
+    others = None if batch is None else _padded(batch)
+    exact: dict[str, ExactAnalysis] = {
+        name: analyse(one.estimator, options.n, batch=others) for name, one in chosen.items()
+    }
+    where = f"N = {options.n}" + ("" if batch is None else f", other groups in the batch: {len(batch)}")
+    console = Console()
+    console.print(weight_table(exact, pass_rates, where))
+    console.print(*(one.described for one in chosen.values()), sep="\n", markup=False)
+    console.print()
+    console.print(exact_table(exact, pass_rates, where))
     if options.plot:
-        print(f"plot: {weight_plot(estimators, options.n, options.plot)}")
-    return 0
+        print(f"plot: {draw(exact, where, options.plot)}")
+
+
+def _choose(names: Sequence[str], state: dict[str, Any] | None) -> dict[str, Chosen]:
+    built = {name: as_estimator(name) for name in names}
+    if state is not None and not any(isinstance(it, EstimatorWithMemory) for it in built.values()):
+        with_memory = ", ".join(
+            name for name, it in ESTIMATORS.items() if issubclass(it, EstimatorWithMemory)
+        )
+        raise InputError(
+            f"--state is for an estimator with memory ({with_memory}), not for {', '.join(names)}"
+        )
+    chosen: dict[str, Chosen] = {}
+    for name, it in built.items():
+        if isinstance(it, EstimatorWithMemory):
+            met = it.given(state)
+            when = "at its beginning" if state is None else "in the given state"
+            which = "" if met.name == it.name else f" is {met.name}"
+            chosen[name] = Chosen(estimator=met, described=f"{name} {when}{which}: A = {met.formula}")
+        else:
+            chosen[name] = Chosen(estimator=it, described=f"{name}: A = {it.formula}")
+    return chosen
+
+
+def _looks_at_the_batch(estimator: Estimator, rollouts: int) -> bool:
+    """Whether another group, one that failed, changes what a group gets."""
+    group, failed = [1.0] + [0.0] * (rollouts - 1), [0.0] * rollouts
+    return not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
     """`--rewards -1,0` as one word: argparse takes a list that begins with a minus for an option."""
     words = list(argv)
     for index in range(len(words) - 1, 0, -1):
-        if words[index - 1] == "--rewards" and re.match(r"-[\d.]", words[index]):
-            words[index - 1 : index + 1] = [f"--rewards={words[index]}"]
+        if words[index - 1] in ("--rewards", "--batch") and re.match(r"-[\d.]", words[index]):
+            words[index - 1 : index + 1] = [f"{words[index - 1]}={words[index]}"]
     return words
 
 
@@ -108,70 +233,24 @@ def _numbers(text: str, option: str, *, missing: bool = False) -> list[float]:
     return values
 
 
-def weight_table(estimators: dict[str, Estimator], pass_rates: Sequence[float], n: int) -> Table:
-    """Exact effective weights over the pass rate, each with a bar in proportion to the table's largest."""
-    weights = {name: [effective_weight(it, p, n) for p in pass_rates] for name, it in estimators.items()}
-    largest = max(max(map(abs, values)) for values in weights.values()) or 1.0
-    width = BAR_WIDTH // len(weights)
-    table = Table(title=f"effective weight w(p) at N = {n}")
-    table.add_column("p", justify="right")
-    for name, estimator in estimators.items():
-        table.add_column(f"{name}\n{_order(estimator, n)}", justify="right")
-        table.add_column("", min_width=width)
-    table.add_column("likelihood\n1/p", justify="right")
-    for row, p in enumerate(pass_rates):
-        cells: list[str] = []
-        for values in weights.values():
-            bar = "█" * round(width * abs(values[row]) / largest)
-            cells += [f"{values[row]:.4f}", bar or "▏"]
-        table.add_row(f"{p:g}", *cells, f"{1 / p:.4f}")
-    table.caption = "\n".join(f"{name}: A = {estimator.formula}" for name, estimator in estimators.items())
-    return table
+def _batch(text: str) -> list[list[float]]:
+    return [_numbers(row, "--batch", missing=True) for row in text.split(";")]
 
 
-def _order(estimator: Estimator, n: int) -> str:
-    order = estimator.target_order(n)
-    return "no order" if order is None else f"order T = {order}"
+def _padded(rows: list[list[float]]) -> list[list[float]]:
+    width = max(map(len, rows))
+    return [[*row, *[math.nan] * (width - len(row))] for row in rows]
 
 
-def advantage_table(
-    estimators: dict[str, Callable[..., Any]], rewards: Sequence[float], threshold: float | None
-) -> Table:
-    """The advantages of one group, rollout by rollout."""
-    signal = [r if threshold is None or math.isnan(r) else float(r > threshold) for r in rewards]
-    advantages = {name: estimator([signal])[0].tolist() for name, estimator in estimators.items()}
-    table = Table(title=f"advantages of one group of {len(rewards)}")
-    table.add_column("rollout", justify="right")
-    table.add_column("reward", justify="right")
-    if threshold is not None:
-        table.add_column(f"reward > {threshold:g}", justify="right")
-    for name in advantages:
-        table.add_column(name, justify="right")
-    for row, reward in enumerate(rewards):
-        cells = [str(row), "missing" if math.isnan(reward) else f"{reward:g}"]
-        if threshold is not None:
-            cells.append("missing" if math.isnan(reward) else f"{signal[row]:g}")
-        table.add_row(*cells, *(f"{values[row]:+.4f}" for values in advantages.values()))
-    return table
-
-
-def weight_plot(estimators: dict[str, Estimator], n: int, path: Path) -> Path:
-    """Draw w(p) on logarithmic axes, between plain reinforcement learning (1) and maximum likelihood (1/p)."""
-    grid = [10 ** (-3 + 3 * step / 300) * 0.999 for step in range(301)]
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(grid, [order_weight(p, math.inf) for p in grid], "k:", label="maximum likelihood, 1/p")
-    axes.axhline(1, color="0.5", linestyle="--", label="plain reinforcement learning, 1")
-    for name, estimator in estimators.items():
-        label = f"{name} ({_order(estimator, n)})"
-        axes.plot(grid, [effective_weight(estimator, p, n) for p in grid], linewidth=2, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="pass rate p", ylabel="effective weight w(p)")
-    axes.set_title(f"What the expected update optimises, N = {n}")
-    axes.legend()
-    axes.grid(alpha=0.3)
+def _state(text: str) -> dict[str, Any]:
+    """A JSON object as it is, or what a file holds."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    return path
+        written = text if text.lstrip().startswith("{") else Path(text).read_text()
+        state = json.loads(written)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--state must be a JSON object such as '{{\"step\": 200}}', or a file that holds one: {error}"
+        ) from error
+    if not isinstance(state, dict):
+        raise InputError(f"--state must be a JSON object, but {text} holds {written.strip():.80}")
+    return state

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from maxrl.training import MaxRLTrainer
+
 
 class MetricsFile(TrainerCallback):
     """Appends every log of the trainer to `metrics.jsonl`, with `step` and `elapsed` seconds of training.
@@ -30,10 +32,8 @@ class MetricsFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.is_world_process_zero:
-            kept = [row for row in read_metrics(self.path) if row["step"] <= state.global_step]
+            kept = _drop_later_rows(self.path, state.global_step)
             self._elapsed_before = kept[-1]["elapsed"] if kept else 0.0
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._started = time.perf_counter()
 
     def on_step_end(
@@ -59,11 +59,45 @@ class MetricsFile(TrainerCallback):
             sink.write(json.dumps(row) + "\n")
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a `metrics.jsonl`; a last line that a killed process left half written is dropped."""
+class DiagnosticsFile(TrainerCallback):
+    """Appends the diagnostics of every training generation to `diagnostics.jsonl`, with the `step` it was drawn for.
+
+    A resumed run drops the rows after its checkpoint.
+    """
+
+    def __init__(self, path: Path, trainer: MaxRLTrainer) -> None:
+        self.path = path
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            _drop_later_rows(self.path, state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        # A generation may serve several steps; its row belongs to the first.
+        rows = [row for row in self.trainer.diagnostics if row["step"] == state.global_step]
+        if state.is_world_process_zero and rows:
+            with self.path.open("a") as sink:
+                sink.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _drop_later_rows(path: Path, step: int) -> list[dict[str, Any]]:
+    """Write the file anew with its rows up to a step, which are returned."""
+    kept = [row for row in read_metrics(path) if row["step"] <= step]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return kept
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of such a file; a last line that a killed process left half written is dropped."""
     if not path.is_file():
         return []
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
@@ -75,18 +109,21 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 class ProgressBar(TrainerCallback):
     """A bar with the success rate in it; a line every tenth of the way where there is no terminal.
 
-    Use as a context manager around `trainer.train()`.
+    With an estimator that counts what is correct (`SuccessWeighted`), an `Iteration` block of its figures every tenth of the
+    way instead of the line, and above the bar. Use as a context manager around `trainer.train()`.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._note = ""
+        self._next = 0
         self._bar: Progress | None = None
         self._task: Any = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self._next = _next_tenth(state)
         if not state.is_world_process_zero or not self.console.is_terminal:
             return
         self._bar = new_progress(self.console)
@@ -104,17 +141,23 @@ class ProgressBar(TrainerCallback):
         **_: Any,
     ) -> None:
         logs = logs or {}
-        if "success_rate" in logs:
-            dead = logs.get("frac_reward_zero_mean", 0.0)
-            self._note = f"success {logs['success_rate']:.3f}  dead groups {dead:.0%}"
+        if "success_rate" not in logs:
+            return
+        rate, dead = logs["success_rate"], logs.get("frac_reward_zero_mean") or 0.0
+        self._note = f"success {'–' if rate is None else format(rate, '.3f')}  dead groups {dead:.0%}"
+        if not state.is_world_process_zero or state.global_step < self._next:
+            return
+        self._next = _next_tenth(state)
+        if "n_correct" in logs and "n_total" in logs:
+            self.console.print(_iteration(state, logs), highlight=False)
+        elif self._bar is None:
+            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._note}")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=state.global_step, note=self._note)
-        elif state.is_world_process_zero and state.global_step % max(1, -(-state.max_steps // 10)) == 0:
-            self.console.print(f"step {state.global_step}/{state.max_steps}  {self._note}")
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +167,27 @@ class ProgressBar(TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _next_tenth(state: TrainerState) -> int:
+    """The next step of those that divide the way into ten."""
+    every = max(1, -(-state.max_steps // 10))
+    return (state.global_step // every + 1) * every
+
+
+def _iteration(state: TrainerState, logs: dict[str, Any]) -> str:
+    """What has no value in this window (no rollout was correct, or scored) is left out."""
+    lines = [f"Iteration {state.global_step}/{state.max_steps}"]
+    rate, reward = logs.get("correctness_rate"), logs.get("avg_correct_reward")
+    # The loss of success weights itself; TRL's has its gradient, but not its value.
+    loss = logs.get("weighted_nll", logs.get("loss"))
+    if rate is not None:
+        lines.append(f"  Correctness: {logs['n_correct']:g}/{logs['n_total']:g} ({rate:.1%})")
+    if reward is not None:
+        lines.append(f"  Avg correct reward: {reward:.1f}")
+    if loss is not None:
+        lines.append(f"  Loss: {loss:.4g}")
+    return "\n".join(lines)
 
 
 def new_progress(console: Console) -> Progress:

@@ -5,6 +5,7 @@ output_dir/
     environment.json     versions, commit, machine class, threads, processes, back-ends; written when the trainer is made
     eval_before.json     the model before training, and samples_before.jsonl
     metrics.jsonl        one row per log
+    diagnostics.jsonl    one row per generation: live and dead groups, K histogram, weights, pass@k, r̂ of each prompt
     checkpoint-N/        from which `--resume_from_checkpoint true` goes on
     eval.json            the model after training, and samples.jsonl
     run.json             written last: the run is done
@@ -24,6 +25,7 @@ from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation import Evaluation, evaluate
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.callbacks import (
+    DiagnosticsFile,
     MetricsFile,
     ProgressBar,
     StopOnInterrupt,
@@ -206,30 +208,23 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLT
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # here TRL checks what options mean and need
         raise InputError(str(error).strip().splitlines()[0]) from error
+    trainer.add_callback(DiagnosticsFile(folder / "diagnostics.jsonl", trainer))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
 
 
 def training_cost(recipe: Recipe, steps: int, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What `steps` optimizer steps cost: `training_seconds`, `rollouts` and `completion_tokens`.
+    """What a run has cost: `training_seconds`, and the `rollouts` and `completion_tokens` that the trainer counted.
 
-    Tokens are the logged mean lengths times the rollouts between two logs, exact where every step is logged.
+    The trainer counts everything that it samples, whether it trains on it or not.
     """
-    training = recipe.training
-    # A generation serves steps_per_generation × num_iterations micro-steps.
-    per_step = (training.generation_batch_size * training.gradient_accumulation_steps) / (
-        training.steps_per_generation * training.num_iterations
-    )
-    logged = [0, *(row["step"] for row in metrics)]
-    tokens = sum(
-        (step - before) * per_step * row.get("completions/mean_length", 0.0)
-        for before, step, row in zip(logged, logged[1:], metrics, strict=False)
-    )
     return {
         "training_seconds": metrics[-1]["elapsed"] if metrics else 0.0,
-        "rollouts": round(steps * per_step),
-        "completion_tokens": round(tokens),
+        **{
+            name: int(max((row.get(name, 0) for row in metrics), default=0))  # evaluations log no counts
+            for name in ("rollouts", "completion_tokens")
+        },
     }
 
 

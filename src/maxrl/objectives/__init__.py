@@ -15,8 +15,10 @@ This room needs torch alone and knows nothing of models, text or trainers. Read 
     switches.py           one estimator at a time: Hybrid, AdaptiveSwitch
     custom.py             a function of the user's own
     registry.py           the one dict that finds them by name
-    analysis.py           the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p
+    analysis.py           the exact objective behind an estimator, w(p) in E[ĝ] = w(p)·∇p, and its noise
+    expectations.py       means over the number of successes
     pass_rates.py         pass@k without bias
+    diagnostics.py        what a batch of groups says about training
     arrays.py             numbers in any container → a tensor, or an error that says what is wrong
 
 To add an estimator: write its class in the file of its idea, one entry in `registry.py`, one row in
@@ -35,7 +37,16 @@ rewards), p the true pass rate, ĝ = (1/N) Σ A_i ∇log π(y_i) the gradient th
 w_T(p) = (1 − (1−p)^T)/p the weight of truncation order T: T = 1 is plain RL, T → ∞ is maximum likelihood.
 """
 
-from maxrl.objectives.analysis import effective_weight, order_weight
+from maxrl.objectives.analysis import (
+    ExactAnalysis,
+    advantage_mass,
+    analyse,
+    effective_weight,
+    order_weight,
+    second_moment,
+    target_order,
+    utility,
+)
 from maxrl.objectives.base import Estimator
 from maxrl.objectives.centred import GRPO, RLOO, DrGRPO, Reinforce
 from maxrl.objectives.curve import CurveRL
@@ -62,6 +73,7 @@ __all__ = [
     "DrGRPO",
     "Estimator",
     "EstimatorWithMemory",
+    "ExactAnalysis",
     "Hybrid",
     "MaxRL",
     "PassAtK",
@@ -70,9 +82,14 @@ __all__ = [
     "State",
     "SuccessWeighted",
     "TailRL",
+    "advantage_mass",
+    "analyse",
     "as_estimator",
     "effective_weight",
     "get_estimator",
     "order_weight",
     "pass_at_k",
+    "second_moment",
+    "target_order",
+    "utility",
 ]

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxrl.objectives.arrays import to_count
+from maxrl.objectives.arrays import is_number, to_count
 from maxrl.objectives.base import (
     Estimator,
     Number,
@@ -63,7 +63,9 @@ class CurveRL(EstimatorWithMemory):
         return {"pass_rates": []}
 
     def given(self, state: State | None = None) -> Estimator:
-        batches: list[list[float]] = self._remembered(state, "pass_rates", list)
+        batches: list[Any] = self._remembered(state, "pass_rates", list)
+        if not all(isinstance(batch, list) and all(map(is_number, cast(Any, batch))) for batch in batches):
+            raise self._no_state(state)
         return _AgainstReference(pass_rates=tuple(rate for batch in batches for rate in batch))
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:

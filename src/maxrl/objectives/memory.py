@@ -95,10 +95,13 @@ class EstimatorWithMemory(ABC):
         """
         found = (self.initial_state() if state is None else state).get(key) if _is_state(state) else None
         if not isinstance(found, kind):
-            raise InputError(
-                f"{state!r:.120} is no state of estimator '{self.name}': give back one that it returned, or None"
-            )
+            raise self._no_state(state)
         return found
+
+    def _no_state(self, state: object) -> InputError:
+        return InputError(
+            f"{state!r:.120} is no state of estimator '{self.name}': give back one that it returned, or None"
+        )
 
 
 def _is_state(value: object) -> bool:

@@ -67,7 +67,9 @@ class SuccessWeighted(Estimator):
         return f"n w / {total} over the {self.scope}, w = exp({scaled}) if r > {self.threshold:g}, else 0"
 
     def target_order(self, n: int) -> int | None:
-        return n if self.scope == "group" and 0 <= self.threshold < 1 else None
+        if self.threshold >= 1:  # no 0/1 reward is a success
+            return 0
+        return n if self.scope == "group" and self.threshold >= 0 else None
 
     def statistics(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> dict[str, float]:
         scored = int((~rewards_GN.isnan()).sum())

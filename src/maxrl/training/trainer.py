@@ -1,36 +1,42 @@
 """`MaxRLTrainer`: TRL's GRPOTrainer with the advantages of any maxrl estimator."""
 
 import logging
-import math
 import textwrap
 import warnings
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from maxrl.engine import SamplingParams, SharedPrefixGenerator, evaluation_mode, keep_freed_memory
-from maxrl.errors import InputError, RewardError
+from maxrl.errors import InputError, NoSignalError, RewardError
 from maxrl.models import load_tokenizer
 from maxrl.models.loading import has_own_tokenizer
-from maxrl.objectives import MaxRL
+from maxrl.objectives import AnyEstimator, MaxRL, as_estimator
+from maxrl.objectives.diagnostics import group_diagnostics
 from maxrl.training.backends import rollouts_reason, update_reason
 from maxrl.training.config import MaxRLConfig
+from maxrl.training.diagnostics import diagnostic_metrics, diagnostic_row, pass_rates, prompt_id
+from maxrl.training.estimating import Estimating
 from maxrl.training.packed_update import PackedUpdate
+from maxrl.training.progress import KeepsProgress, Progress
+from maxrl.training.refill import draw_live, refuse_refill
 from maxrl.training.rewards import check_reward_function
 from maxrl.training.rollouts import evaluation_requests, training_requests
+from maxrl.training.signal import Draw, estimator_signal, nonbinary, signal_metrics
 
 logger = logging.getLogger(__name__)
 
 
-class MaxRLTrainer(PackedUpdate):
+class MaxRLTrainer(KeepsProgress, PackedUpdate):
     """Maximum likelihood reinforcement learning (arXiv 2602.02710), drop-in for TRL's `GRPOTrainer`.
 
     Data, rewards, loss, clipping, KL, LoRA, vLLM, tools, accelerate, checkpoints and logging are TRL's; advantages are the
     estimator's; rollouts, log-probabilities and gradients the shared-prefix engine's, where it can serve the model. The
-    constructor takes what `GRPOTrainer` takes, with a `MaxRLConfig` as `args`.
+    constructor takes what `GRPOTrainer` takes, with a `MaxRLConfig` as `args`, and `estimator`: an instance, a name or a
+    callable rewards → advantages, in place of the configuration's.
 
     ```python
     trainer = MaxRLTrainer(model="Qwen/Qwen2.5-0.5B-Instruct", reward_funcs=reward, args=MaxRLConfig("out"),
@@ -38,33 +44,49 @@ class MaxRLTrainer(PackedUpdate):
     trainer.train()
     ```
 
-    Metrics beside TRL's, each over the whole generation batch of all ranks. The *signal* is what the estimator
-    sees: the weighted sum of the rewards, or with `correctness_threshold` 1 where that sum is greater and else 0.
-    A *success* is a rollout whose signal is 1.
+    An estimator with memory has one state for each value of the data set's column `task` (one in all without it). A state
+    advances once per training generation, by the rewards of all ranks, never in an evaluation, and is saved with every
+    checkpoint. An estimator that looks at the batch looks at one task at a time.
+
+    Metrics beside TRL's, each over all that all ranks sampled in a generation, refills included. The *signal* is what the
+    estimator sees: the weighted sum of the rewards, or with `correctness_threshold` 1 where that sum is greater and else 0;
+    then what `overlong` makes of truncated rollouts. A *success* is a rollout whose signal is 1.
 
     - `success_rate`: fraction of scored rollouts that are successes.
-    - `frac_reward_zero_mean`: fraction of groups whose mean signal is 0 (no success: dead groups).
-    - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success (mastered prompts).
+    - `frac_reward_zero_mean`: fraction of groups whose mean signal is 0 (no success).
+    - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success.
     - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
     - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
-    - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the order of `MaxRL(order=T)`, which is
-      lowered to them.
+    - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the estimator's order needs.
+    - `frac_truncated`: fraction of rollouts that were cut off before a stop token.
+    - `groups/dead`, `groups/live`, `groups/mastered`, `weights/*`, `train_pass@k`: see `GroupDiagnostics`; in training only.
+    - `estimator/{name}`: of an estimator that chooses, the fraction of groups that met this choice; and its own statistics.
+    - `refill_rounds`, `groups_refilled`: rounds of further prompts, and groups that came in place of dead ones.
+    - `rollouts`, `completion_tokens`: sampled for training since it began.
+    - `weighted_nll`: −Σ A log π(y)/n over the n scored rollouts that are trained on, where what drew them tells log π: for
+      `SuccessWeighted` its loss, −Σ w log π/Σ w.
     - `frac_rows_updated`: fraction of rows that the engine's update covered; the others had no advantage.
       `entropy` and `clip_ratio/*` are over these rows.
+
+    `diagnostics` holds these figures of each generation drawn for the present step, with the K histogram and r̂ of each
+    prompt; `progress.recent_pass_rates` the latest r̂ of each prompt.
 
     Overrides, and why:
 
     - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, loads
       the tokenizer of a model folder as it was saved (see `load_tokenizer`), turns TRL's own scaling off, and chooses
       the back-ends.
-    - `_calculate_rewards`: remembers the gathered reward matrix, which TRL hands to nobody.
-    - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table.
+    - `_calculate_rewards`, `_generate`: remember the gathered rewards, and how completions ended, which TRL hands to nobody.
+    - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table, and groups
+      without signal.
     - `_generate_single_turn`: samples from the engine; else in evaluation mode, because TRL leaves dropout on.
+    - `_save_checkpoint`, `_load_optimizer_and_scheduler`, `log`: see `KeepsProgress`.
     - `_prepare_inputs`, `compute_loss`, `_get_per_token_logps_and_entropies`: see `PackedUpdate`.
 
     Raises:
         RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL); a
             checkpoint is saved first.
+        NoSignalError: with `refill_dead_groups`, a generation and all its rounds have no live group; a checkpoint is saved.
     """
 
     _tag_names: ClassVar = ["trl", "maxrl"]
@@ -94,6 +116,7 @@ class MaxRLTrainer(PackedUpdate):
         eval_dataset: Any = None,
         processing_class: Any = None,
         *positional: Any,
+        estimator: Any = None,
         **keywords: Any,
     ) -> None:
         if args is None:
@@ -104,10 +127,15 @@ class MaxRLTrainer(PackedUpdate):
                 f"MaxRLTrainer needs a MaxRLConfig as args, but got {type(args).__name__}; MaxRLConfig takes every "
                 "option of GRPOConfig"
             )
-        self.estimator = args.estimator()
+        self.estimator: AnyEstimator = args.estimator() if estimator is None else as_estimator(estimator)
+        args.check_estimator(self.estimator)
+        self.estimating = Estimating(self.estimator)
+        self.progress = Progress()
+        self.diagnostics: list[dict[str, Any]] = []
         self._gathered_rewards: Tensor | None = None
+        self._truncated_and_lengths = torch.zeros(0, 2)
         self._warned_nonbinary = False
-        self._generation = (-1, 0)
+        self.drawn_at = (-1, 0)
         if isinstance(reward_funcs, list):
             reward_funcs = [check_reward_function(function) for function in reward_funcs]
         else:
@@ -119,6 +147,8 @@ class MaxRLTrainer(PackedUpdate):
         )
         # The estimator scales; TRL only centres, and what it centres is replaced.
         self.scale_rewards = "none"
+        if args.refill_dead_groups:
+            refuse_refill(self)
         self.engine = self._make_engine()
         self.packed = self._choose_update()
         if self.packed and self.accelerator.device.type == "cpu":
@@ -186,12 +216,7 @@ class MaxRLTrainer(PackedUpdate):
             "seed": self.args.seed,
         }
         if self.model.training:
-            # Counted within the optimizer step, so that a resumed run draws what it would have drawn.
-            step, within = self._generation
-            self._generation = (
-                (step, within + 1) if step == self.state.global_step else (self.state.global_step, 0)
-            )
-            requests = training_requests(prompt_ids, generation=self._generation, **place)
+            requests = training_requests(prompt_ids, generation=self.drawn_at, **place)
         else:
             requests = evaluation_requests(prompt_ids, **place)
         params = SamplingParams(
@@ -210,85 +235,128 @@ class MaxRLTrainer(PackedUpdate):
         drawn = [completion for group in groups for completion in group]
         return [list(row.token_ids) for row in drawn], [list(row.logprobs) for row in drawn]
 
+    def _generate(self, prompts: list[Any]) -> Any:
+        generated = super()._generate(prompts)
+        completion_ids, tool_mask = generated[1], generated[2]
+        stops = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        lengths = [len(ids) for ids in completion_ids] if tool_mask is None else [sum(m) for m in tool_mask]
+        cut_off = [int(ids[-1] not in stops) for ids in completion_ids]
+        own = torch.tensor([cut_off, lengths], device=self.accelerator.device).T
+        self._truncated_and_lengths = self.accelerator.gather(own.contiguous())
+        return generated
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        mode = "train" if self.model.training else "eval"
-        output = super()._generate_and_score_completions(inputs)
-        signal_GN = self._signal(self.num_generations if mode == "train" else self.num_generations_eval)
+        if not self.model.training:
+            draw = self.draw(inputs)
+            advantages_GN = self.advantages_of(draw)
+            self._log_signal(draw, advantages_GN, "eval")
+            return self._with_advantages(draw, advantages_GN)
         try:
-            advantages_GN = self.estimator(signal_GN)
+            every, used = draw_live(self, inputs) if self.args.refill_dead_groups else [self.draw(inputs)] * 2
+            advantages_GN = self.advantages_of(used)
+            of_every = advantages_GN if every is used else self.advantages_of(every)
+            self._log_signal(every, of_every, "train")
+            self._log_diagnostics(every, of_every)
         except RewardError as error:
-            if mode == "train":
-                self._save_before_stopping()
-                raise RewardError(
-                    f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
-                    f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"
-                ) from error
-            raise
-        self._log_signal(signal_GN, advantages_GN, mode)
-        self._replace_advantages(output, advantages_GN.flatten())
-        return output
+            self._save_before_stopping()
+            raise RewardError(
+                f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
+                f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"
+            ) from error
+        if self.args.refill_dead_groups and not bool((of_every != 0).any()):
+            self._stop_without_signal(every)
+        self.estimating.advance(every.signal_GN, every.tasks, self.state.global_step)
+        batch = self._with_advantages(used, advantages_GN)
+        self._log_likelihood(batch, int((~used.signal_GN.isnan()).sum()))
+        return batch
 
-    def _save_before_stopping(self) -> None:
-        """Save a checkpoint, unless there is one of this very step. Every rank sees the gathered rewards and comes here."""
-        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        found = torch.tensor([int(checkpoint.exists())], device=self.accelerator.device)
-        # Decided together: one rank's new folder would keep a later one from saving its part.
-        if not self.accelerator.gather(found).any():
-            self._save_checkpoint(self.model, trial=None)
-
-    def _signal(self, num_generations: int) -> Tensor:
-        """What the estimator sees, (groups, rollouts) over all ranks; NaN where no reward function gave a value."""
+    def draw(self, inputs: list[dict[str, Any]]) -> Draw:
+        """Sample and score a batch of whole groups (over all ranks); in training, count it."""
+        training = self.model.training
+        if training:
+            # Counted within the optimizer step, so that a resumed run draws what it would have drawn.
+            step, within = self.drawn_at
+            self.drawn_at = (
+                (step, within + 1) if step == self.state.global_step else (self.state.global_step, 0)
+            )
+        labels = gather_object([(prompt_id(row), str(row.get("task", ""))) for row in inputs])
+        rows = super()._generate_and_score_completions(inputs)
         assert self._gathered_rewards is not None, "TRL scores completions before it computes advantages"
-        rewards = self._gathered_rewards
-        weights = self.reward_weights.to(rewards.device).unsqueeze(0)
-        signal = (rewards * weights).nansum(dim=1)
-        signal[torch.isnan(rewards).all(dim=1)] = torch.nan
-        if self.args.correctness_threshold is not None:
-            success = (signal > self.args.correctness_threshold).to(signal.dtype)
-            signal = torch.where(signal.isnan(), signal, success)
-        return signal.view(-1, num_generations)
+        rewards, (truncated, lengths) = self._gathered_rewards, self._truncated_and_lengths.unbind(1)
+        if training:
+            self.progress.count(len(lengths), int(lengths.sum()))
+        signal = estimator_signal(
+            rewards,
+            self.reward_weights.to(rewards.device),
+            truncated.bool(),
+            threshold=self.args.correctness_threshold,
+            overlong=self.args.overlong,
+        )
+        size = self.num_generations if training else self.num_generations_eval
+        prompts, tasks = zip(*labels[::size], strict=True)
+        return Draw(rows, signal.view(-1, size), truncated.bool().view(-1, size), prompts, tasks)
 
-    def _log_signal(self, signal_GN: Tensor, advantages_GN: Tensor, mode: str) -> None:
-        scored_GN = ~signal_GN.isnan()
-        live_groups = scored_GN.any(dim=1)
-        scored = int(scored_GN.sum())
-        success_GN = signal_GN == 1
-        nonbinary = int((scored_GN & ~success_GN & (signal_GN != 0)).sum())
-        zero_mean_G = (signal_GN.nansum(dim=1) == 0) & live_groups
-        all_success_G = (success_GN | ~scored_GN).all(dim=1) & live_groups
-        # NaN where nothing was scored: a verifier that failed throughout is no success rate of zero. TRL's log
-        # leaves NaN out of its averages.
-        of_scored = scored or math.nan
-        metrics = {
-            "success_rate": int(success_GN.sum()) / of_scored,
-            "frac_reward_zero_mean": zero_mean_G.float().mean().item(),
-            "frac_reward_all_success": all_success_G.float().mean().item(),
-            "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
-            "frac_reward_nonbinary": nonbinary / of_scored,
-        }
-        least = self.estimator.least_rollouts
-        if least > 1:
-            metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < least).float().mean().item()
+    def advantages_of(self, draw: Draw) -> Tensor:
+        return self.estimating.advantages(draw.signal_GN, draw.tasks, self.state.global_step)
+
+    def _stop_without_signal(self, every: Draw) -> None:
+        """Every rank sees the gathered rewards and comes here."""
+        scored = every.signal_GN[~every.signal_GN.isnan()]
+        rate = f"success rate {(scored == 1).double().mean():.3g}" if len(scored) else "none was scored"
+        self.log({})  # what was spent on it
+        self._save_before_stopping()
+        raise NoSignalError(
+            f"no group has any signal at step {self.state.global_step}: {every.signal_GN.numel()} rollouts of "
+            f"{len(every.prompts)} prompts were drawn ({rate}), with refill_dead_groups={self.args.refill_dead_groups}. "
+            "Choose easier problems, warm the model up on demonstrations, raise num_generations (now "
+            f"{self.num_generations}) or refill_dead_groups; `maxrl probe` tells what to expect of a model on a task. A "
+            f"checkpoint was saved in {self.args.output_dir}"
+        )
+
+    def _log_signal(self, draw: Draw, advantages_GN: Tensor, mode: str) -> None:
+        step = self.state.global_step
+        metrics = signal_metrics(draw, advantages_GN, self.estimator.least_rollouts)
+        metrics |= self.estimating.metrics(draw.signal_GN, draw.tasks, step)
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
+        count = nonbinary(draw.signal_GN)
+        given = [self.estimating.given(task, step) for task in set(draw.tasks)]
         # An order is exact on likelihoods, too.
-        as_it_is = isinstance(self.estimator, MaxRL) and self.estimator.order is None
-        if nonbinary and as_it_is and not self._warned_nonbinary:
+        as_it_is = any(isinstance(estimator, MaxRL) and estimator.order is None for estimator in given)
+        if count and as_it_is and not self._warned_nonbinary:
             self._warned_nonbinary = True
             warnings.warn(
-                f"{nonbinary} of {scored} rewards are neither 0 nor 1. The estimator "
-                f"'{self.args.advantage_estimator}' is applied to them as it is, but what it then optimises is no "
+                f"{count} of {int((~draw.signal_GN.isnan()).sum())} rewards are neither 0 nor 1. The estimator "
+                f"'{self.estimator.name}' is applied to them as it is, but what it then optimises is no "
                 "likelihood of success; correctness_threshold turns graded rewards into success, and order=T takes "
                 "likelihoods in [0, 1]",
                 stacklevel=2,
             )
 
-    def _replace_advantages(self, output: dict[str, Any], advantages: Tensor) -> None:
+    def _log_diagnostics(self, draw: Draw, advantages_GN: Tensor) -> None:
+        found = group_diagnostics(draw.signal_GN, advantages_GN)
+        for name, value in diagnostic_metrics(found).items():
+            self._metrics["train"][name].append(value)
+        rates = pass_rates(draw.prompts, draw.signal_GN)
+        self.progress.remember(rates)
+        step = self.state.global_step + 1
+        self.diagnostics = [row for row in self.diagnostics if row["step"] == step]
+        self.diagnostics.append(diagnostic_row(step, found, rates))
+
+    def _log_likelihood(self, batch: dict[str, Any], scored: int) -> None:
+        logprobs = batch.get("sampling_per_token_logps")  # those of the engine, and of vLLM
+        if logprobs is not None and scored:
+            weighted = batch["advantages"].unsqueeze(1) * logprobs * batch["completion_mask"]
+            total = float(self.accelerator.gather(weighted.sum()).sum())
+            self._metrics["train"]["weighted_nll"].append(-total / scored)
+
+    def _with_advantages(self, draw: Draw, advantages_GN: Tensor) -> dict[str, Any]:
         """Put the advantages of all ranks into the logged table, and this rank's into the batch."""
-        logged = self._logs["advantages"]
+        advantages, logged = advantages_GN.flatten(), self._logs["advantages"]
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
-        local = output["advantages"].size(0)
+        local = len(draw.rows["completion_ids"])
         start = self.accelerator.process_index * local
-        output["advantages"] = advantages[start : start + local].to(output["advantages"].dtype)
+        own = advantages[start : start + local].to(draw.rows["advantages"].dtype)
+        return {**draw.rows, "advantages": own}

@@ -1,0 +1,85 @@
+"""What the estimator sees of a batch, and what is logged of it. G groups of N rollouts, over all ranks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Prompts that all ranks sampled and scored at once."""
+
+    rows: dict[str, Any]
+    """This rank's part, as TRL's loss takes it."""
+    signal_GN: Tensor
+    """What the estimator sees; NaN marks a rollout that is missing."""
+    truncated_GN: Tensor
+    """Whether a rollout was cut off before a stop token."""
+    prompts: Sequence[str]
+    """Id of each group's prompt."""
+    tasks: Sequence[str]
+    """Task of each group."""
+
+
+def estimator_signal(
+    rewards: Tensor, weights: Tensor, truncated: Tensor, *, threshold: float | None, overlong: str
+) -> Tensor:
+    """What the estimator sees of each rollout.
+
+    Args:
+        rewards: (rollouts, reward functions), NaN where a function gave none.
+        weights: of the reward functions.
+        truncated: of each rollout, whether it was cut off.
+        threshold: success is a weighted sum above it; None leaves the sum as it is.
+        overlong: of a truncated rollout, `keep` the reward, `zero`: a failure, `drop`: it is missing.
+
+    Returns:
+        (rollouts,), NaN where no function gave a reward or the rollout is dropped.
+    """
+    signal = (rewards * weights.unsqueeze(0)).nansum(dim=1)
+    signal[torch.isnan(rewards).all(dim=1)] = torch.nan
+    if threshold is not None:
+        success = (signal > threshold).to(signal.dtype)
+        signal = torch.where(signal.isnan(), signal, success)
+    if overlong != "keep":
+        signal = signal.masked_fill(truncated, 0.0 if overlong == "zero" else torch.nan)
+    return signal
+
+
+def signal_metrics(draw: Draw, advantages_GN: Tensor, least_rollouts: int) -> dict[str, float]:
+    """Fractions over the whole batch; see `MaxRLTrainer` for what each means.
+
+    Args:
+        draw: the batch.
+        advantages_GN: what the estimator makes of it.
+        least_rollouts: scored rollouts that a group needs for the estimator's declared weight.
+    """
+    signal_GN = draw.signal_GN
+    scored_GN = ~signal_GN.isnan()
+    present_G = scored_GN.any(dim=1)
+    success_GN = signal_GN == 1
+    zero_mean_G = (signal_GN.nansum(dim=1) == 0) & present_G
+    all_success_G = (success_GN | ~scored_GN).all(dim=1) & present_G
+    # NaN where nothing was scored: a verifier that failed throughout is no success rate of zero. TRL's log leaves NaN
+    # out of its averages.
+    of_scored = int(scored_GN.sum()) or math.nan
+    metrics = {
+        "success_rate": int(success_GN.sum()) / of_scored,
+        "frac_reward_zero_mean": zero_mean_G.float().mean().item(),
+        "frac_reward_all_success": all_success_G.float().mean().item(),
+        "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
+        "frac_reward_nonbinary": nonbinary(signal_GN) / of_scored,
+        "frac_truncated": draw.truncated_GN.float().mean().item(),
+    }
+    if least_rollouts > 1:
+        metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < least_rollouts).float().mean().item()
+    return metrics
+
+
+def nonbinary(signal_GN: Tensor) -> int:
+    """Rollouts that are scored neither 0 nor 1."""
+    return int((~signal_GN.isnan() & (signal_GN != 0) & (signal_GN != 1)).sum())
