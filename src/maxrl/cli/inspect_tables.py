@@ -82,10 +82,11 @@ def _short(value: float) -> str:
 
 
 def _folded(name: str, width: int) -> str:
-    """`name` in lines of at most `width`, broken at punctuation where that is possible."""
+    """`name` in lines of at most `width`, broken where a word begins where that is possible."""
     lines = [""]
-    for piece in re.findall(rf"[a-zA-Z0-9]{{1,{width}}}|.", name):
-        if len(lines[-1]) + len(piece) > width:
-            lines.append("")
-        lines[-1] = (lines[-1] + piece).lstrip()
+    for word in re.findall(r"[^\w)]*[a-zA-Z0-9.]+[^\w(]*_*|.", name):
+        for piece in (word[start : start + width] for start in range(0, len(word), width)):
+            if len(lines[-1]) + len(piece) > width:
+                lines.append("")
+            lines[-1] = (lines[-1] + piece).lstrip()
     return escape("\n".join(lines))
