@@ -1,6 +1,7 @@
 """`maxrl compare` for real: worker processes, paired runs, failures as rows, nothing done twice."""
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_a_run_that_fails_stays_as_a_row(workplace: Path, capsys: pytest.Capture
     [
         (["--estimators", "maxrl", "grop"], "unknown estimator 'grop'; did you mean 'grpo'?"),
         (["--estimators", "maxrl", "maxrl"], "estimators names something twice"),
+        (["--estimators", "max_rl", "grpo", "maxrl"], "names something twice: max_rl and maxrl are the same"),
+        (["--estimators", "maxrl", "maxrl(order=None)"], "maxrl and maxrl(order=None) are the same"),
+        (["--estimators", "maxrl", "maxrl(order=5)"], "needs at least 5 rollouts per group"),
+        (["--estimators", "maxrl", "maxrl(ordre=4)"], "did you mean 'order'?"),
+        (["--estimators", "maxrl", "nowhere:rule"], "cannot load the estimator 'nowhere:rule'"),
+        (
+            ["--estimators", "maxrl", "grpo", '--advantage_estimator_kwargs={"order": 4}'],
+            "go to every arm, which grpo cannot take",
+        ),
+        (
+            ["--estimators", "maxrl", '--advantage_estimator_kwargs={"order": 4}', "--num_generations", "5"],
+            "error: generation_batch_size (16) must be divisible by",
+        ),
         (["--seeds", "0", "0"], "seeds names something twice"),
         (["--seeds", "zero"], "invalid int value: 'zero'"),
         (["--jobs", "0"], "jobs must be at least 1"),
@@ -124,11 +138,54 @@ def test_bad_input_starts_nothing(
     assert not (workplace / "out").exists()
 
 
+OWN = """
+def bold(rewards_GN):
+    return 3 * (rewards_GN - rewards_GN.nanmean(dim=1, keepdim=True))
+"""
+
+
+def test_options_and_an_estimator_of_ones_own_are_arms(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "rules.py").write_text(OWN)  # what the workers find from their working folder
+    arms = ["maxrl(order=2)", "rules:bold", "hybrid(first=grpo(eps=0.0), then=maxrl(order=4), steps=1)"]
+    assert compare(workplace, "--estimators", *arms, "--seeds", "0", "--jobs", "2") == 0
+    assert "rules:bold" in capsys.readouterr().out
+    comparison = Comparison.load(workplace / "out" / "comparison.json")
+    assert comparison.arms == tuple(arms)
+    assert [run.estimator for run in comparison.runs] == arms
+    first, second, third = (run.folder for run in comparison.runs)
+    assert (first, second) == ("maxrl-order-2-seed0", "rules-bold-seed0")
+    assert third.startswith("hybrid-first-grpo-eps-0.0-then-maxrl-order-4-steps-1-")
+    page, text = ((workplace / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for arm in arms:
+        assert escape(arm) in page
+        assert arm.replace("_", "\\_") in text
+    # Each arm is what its name says: from the same rollouts other advantages.
+    assert len({run.metrics[0]["success_rate"] for run in comparison.runs}) == 1
+    assert len({run.metrics[0]["advantage_mass"] for run in comparison.runs}) == 3
+    assert [row["estimator/grpo"] for row in comparison.runs[2].metrics] == [1.0, 0.0, 0.0]
+
+
+def test_options_that_all_arms_have_go_to_all(workplace: Path) -> None:
+    words = ["--estimators", "grpo", "--seeds", "0", '--advantage_estimator_kwargs={"ddof": 0}']
+    assert compare(workplace, *words, max_steps=1) == 0
+    settings = json.loads((workplace / "out" / "comparison.json").read_text())["settings"]
+    assert settings["advantage_estimator_kwargs"] == '{"ddof": 0}'
+
+
+def test_stages_are_not_compared(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(workplace, stages="[{}, {num_generations: 8}]") == 2
+    assert "compare cannot train in stages yet" in capsys.readouterr().err
+    assert not (workplace / "out").exists()
+
+
 def test_dry_run_prints_the_shared_recipe(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(workplace, "--dry-run", "--seeds", "3") == 0
     out = capsys.readouterr().out
     assert "estimators:\n- maxrl\n- grpo" in out
     assert "seeds:\n- 3" in out
+    assert "output_dir: out\n" in out
     assert not (workplace / "out").exists()
 
 

@@ -167,6 +167,7 @@ def test_a_data_set_with_a_reward_function_trains(
         (["--prompt_format", "chat"], "no vocabulary of its own"),
         (["--cpu_threads", "0"], "cpu_threads must be at least 1, but is 0"),
         (["stray"], "unexpected word 'stray'"),
+        (["--stages", "2"], "unknown option '--stages'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -292,6 +293,35 @@ def test_costs_count_the_last_steps_too(workplace: Path) -> None:
     assert [row["step"] for row in rows] == [3, 5]
     expected = 16 * (3 * rows[0]["completions/mean_length"] + 2 * rows[1]["completions/mean_length"])
     assert json.loads((workplace / "run" / "run.json").read_text())["completion_tokens"] == round(expected)
+
+
+def test_stages_are_trained_one_after_the_other(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = "[{advantage_estimator: grpo, max_steps: 2}, {num_generations: 8, max_steps: 1}]"
+    config = str(write_recipe(workplace, stages=stages, eval_before_training="false"))
+    words = ["train", "--config", config, "--output_dir", "run"]
+    assert main([*words, "--dry-run"]) == 0
+    written = capsys.readouterr().out
+    assert [stage["max_steps"] for stage in yaml.safe_load(written)["stages"]] == [2, 1]
+    assert list(workplace.iterdir()) == [workplace / "recipe.yaml"]
+
+    assert main(words) == 0
+    streams = capsys.readouterr()
+    assert "stage 1 of 2, grpo" in streams.err
+    assert "stage 2 of 2, maxrl" in streams.err
+    last = Evaluation.load(workplace / "run" / "stage-2" / "eval.json")
+    assert f"pass@1 {last.at(1).estimate:.3f}" in streams.out
+    assert streams.out.strip().endswith("run: run")
+    assert (workplace / "run" / "config.yaml").read_text() == written
+    assert main(["train", "-q", "--config", "run/config.yaml", "--output_dir", "again"]) == 0
+    again, once = (workplace / run / "stage-2" / "model.safetensors" for run in ("again", "run"))
+    assert again.read_bytes() == once.read_bytes()
+
+    assert "already holds a run" in fails(capsys, 2, *words, "-q")
+    assert main([*words, "--resume_from_checkpoint", "true"]) == 0
+    assert capsys.readouterr().err.count("done already") == 2
+    assert "name the folder of one of them" in fails(capsys, 2, "eval", "run", "-q")
+    assert main(["eval", "run/stage-2", "-q"]) == 0
+    assert Evaluation.load(workplace / "run/stage-2/evals/eval.json").problems == last.problems
 
 
 @pytest.mark.parametrize(

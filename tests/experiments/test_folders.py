@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maxrl.experiments.folders import last_checkpoint
+from maxrl.errors import InputError
+from maxrl.experiments.folders import clear_folder, last_checkpoint
 
 ONE = ["rng_state.pth"]
 TWO = ["rng_state_0.pth", "rng_state_1.pth"]
@@ -55,3 +56,19 @@ def test_half_written_files_do_not_count(tmp_path: Path) -> None:
     for step, name in enumerate(["optimizer.pt", "model.safetensors", "trainer_state.json"], start=3):
         (checkpoint(tmp_path, step, ONE) / name).write_bytes(b"half")
     assert last_checkpoint(tmp_path) == whole
+
+
+def test_what_trained_is_removed_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "stage-1").mkdir()
+    (tmp_path / "stage-1" / "eval_before.json").touch()
+    (tmp_path / "stage-notes").mkdir()
+    (tmp_path / "notes.txt").touch()
+    clear_folder(tmp_path, overwrite=False)  # a start that failed
+    kept = {tmp_path / "stage-notes", tmp_path / "notes.txt"}
+    assert set(tmp_path.iterdir()) == kept
+    (tmp_path / "stage-2" / "checkpoint-4").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"already holds a run \(stage-2\)"):
+        clear_folder(tmp_path, overwrite=False)
+    clear_folder(tmp_path, overwrite=True)
+    assert set(tmp_path.iterdir()) == kept

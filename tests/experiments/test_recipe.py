@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from trl.scripts.grpo import make_parser
 from maxrl.errors import InputError
 from maxrl.evaluation import EvalSettings
 from maxrl.experiments.fields import help_text, parse_recipe, read_fields
-from maxrl.experiments.recipe import Recipe, make_recipe, resolved_fields, to_yaml
+from maxrl.experiments.recipe import Recipe, folder_name, make_recipe, resolved_fields, to_yaml
 from maxrl.models import TinyModel
 from maxrl.tasks import SubsetSum
 from maxrl.training import MaxRLConfig
@@ -354,6 +355,7 @@ def test_a_data_set_needs_a_model_and_nothing_else() -> None:
         ((*TASK, "--advantage_estimator", "grpo"), "runs/subset_sum-tiny-grpo"),
         ((*TASK, "--model_name_or_path", "Qwen/Qwen2.5-0.5B/"), "runs/subset_sum-Qwen2.5-0.5B-maxrl"),
         (("--dataset_name", "org/sums", "--model_name_or_path", "org/m"), "runs/sums-m-maxrl"),
+        ((*TASK, "--advantage_estimator", "maxrl(order=4)"), "runs/subset_sum-tiny-maxrl-order-4"),
         ((*TASK, "--output_dir", "elsewhere"), "elsewhere"),
     ],
 )
@@ -366,6 +368,74 @@ def test_where_a_run_goes(words: Sequence[str], folder: str) -> None:
 def test_a_null_output_dir_is_one_not_given(recipe_file: Path) -> None:
     recipe = parse(recipe_file, "task: subset_sum\noutput_dir: null\n")
     assert recipe.training.output_dir == "runs/subset_sum-tiny-maxrl"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        ("maxrl", "maxrl"),
+        ("max_rl", "max_rl"),
+        ("maxrl(order=16)", "maxrl-order-16"),
+        ("grpo( eps = 0, ddof = 0 )", "grpo-eps-0-ddof-0"),
+        ("my_module:my_estimator", "my_module-my_estimator"),
+        ("pack.age:rule", "pack.age-rule"),
+    ],
+)
+def test_a_folder_is_named_after_its_estimator(estimator: str, name: str) -> None:
+    assert folder_name(estimator) == name
+
+
+def test_no_two_estimators_share_a_folder() -> None:
+    specs = [
+        "power_weight(q=0.5)", "power_weight(q=-0.5)",
+        "adaptive_switch(below=grpo(eps=0), at=0.4)", "adaptive_switch(below=grpo(eps=0, at=0.4))",
+        "maxrl:order", "maxrl(order=16)", "maxrl_order:16", "grpo(eps=1e4)", "grpo(eps=1e-4)", "grpo(eps=1, e=4)",
+        "ä:f", "ö:f", "../up", "up", f"grpo(eps=0.{'0' * 300}1)", f"grpo(eps=0.{'0' * 300}2)",
+    ]  # fmt: skip
+    names = [folder_name(spec) for spec in specs]
+    assert len({name.lower() for name in names}) == len(specs)
+    for name in names:
+        assert re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII), "safe on every file system"
+
+
+# --- stages --------------------------------------------------------------------------------------------------------
+
+
+def test_stages_are_typed_like_the_rest_and_words_win_over_them(recipe_file: Path) -> None:
+    recipe_file.write_text(
+        "task: subset_sum\nlearning_rate: 1e-3\nstages:\n"
+        "- {advantage_estimator: grpo, max_steps: '2', learning_rate: 1e-4}\n"
+        "- {advantage_estimator: maxrl, advantage_estimator_kwargs: {order: 4}, bf16: no}\n"
+    )
+    assert read_fields(["--config", str(recipe_file)]) == {
+        "task": "subset_sum",
+        "learning_rate": 1e-3,
+        "stages": [
+            {"advantage_estimator": "grpo", "max_steps": 2, "learning_rate": 1e-4},
+            {"advantage_estimator": "maxrl", "advantage_estimator_kwargs": {"order": 4}, "bf16": False},
+        ],
+    }
+    given = read_fields(["--config", str(recipe_file), "--max_steps", "7"])
+    assert given["max_steps"] == 7
+    assert [stage.get("max_steps") for stage in given["stages"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        ("[{}, {max_step: 1}]", "stage 2: unknown field 'max_step'; did you mean 'max_steps'?"),
+        ("[{max_steps: many}]", "stage 1: argument --max_steps/--max-steps: invalid int value: 'many'"),
+        ("[{stages: []}]", "stage 1: unknown field 'stages'"),
+        ("{max_steps: 1}", "stages must be a list of mappings of fields to values, but is {'max_steps': 1}"),
+        ("[grpo, maxrl]", "stages must be a list of mappings of fields to values, but is ['grpo', 'maxrl']"),
+        ("[{}]", "a recipe with stages is one run after another, which `maxrl train` makes"),
+    ],
+)
+def test_bad_stages_are_refused(recipe_file: Path, stages: str, says: str) -> None:
+    recipe_file.write_text(f"task: subset_sum\nstages: {stages}\n")
+    message = refused(["--config", str(recipe_file)])
+    assert says in message
+    assert says.startswith("a recipe") or str(recipe_file) in message
 
 
 # --- writing a run down --------------------------------------------------------------------------------------------

@@ -92,6 +92,24 @@ def test_everything_is_escaped(comparison: Comparison, nasty: str, render: Rende
     assert bad("version") in text
 
 
+def test_an_arm_with_options_is_shown_as_it_was_given(comparison: Comparison, render: Render) -> None:
+    arm = "hybrid(first=grpo(eps=0.0, ddof=0), then=my_module:my_estimator, steps=100)"
+    runs = tuple(replace(r, estimator=arm) if r.estimator == "grpo" else r for r in comparison.runs)
+    page = render(replace(comparison, arms=("maxrl", arm, "rloo"), runs=runs))
+    assert (
+        f'<th scope="row"><span class="key" style="background: var(--arm-1)"></span><span class="long">{arm}'
+        in page.html
+    )
+    assert f'<th scope="row"><span class="long">maxrl − {arm}</span></th>' in page.html, (
+        "two lines, no wide column"
+    )
+    assert '"></span>maxrl</th>' in page.html
+    names = {row[0] for row in page.rows}
+    assert {arm, f"{arm}, seed 0", f"maxrl − {arm}"} <= names
+    for table in page.tables:
+        assert len({len(row) for row in table}) == 1
+
+
 def test_markdown_tables_are_well_formed(pages: Any) -> None:
     markdown, found = pages.markdown, pages.tables
     assert len(found) == 10

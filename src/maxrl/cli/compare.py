@@ -2,21 +2,23 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError, MaxRLError
-from maxrl.experiments.compare import CompareArguments, compare
+from maxrl.experiments.compare import CompareArguments, compare, plan_comparison, shared_settings
 from maxrl.experiments.fields import help_text, option_given, read_fields
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import make_recipe, resolved_fields, to_yaml
+from maxrl.experiments.recipe import to_yaml
 from maxrl.experiments.report import summary_table
 
 EXAMPLES = """\
 examples:
   maxrl compare --config recipes/subset_sum_tiny.yaml
   maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl grpo rloo --seeds 0 1 2 --output_dir runs/three
+  maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl "maxrl(order=4)" my_module:my_estimator
 
 Done runs are kept and died ones resumed when the same command is given again; --overwrite_output_dir starts anew.
 -q           no progress
@@ -35,15 +37,10 @@ def run(argv: Sequence[str]) -> int:
             raise InputError(f"compare takes --{several} for all its runs, not --{single}")
     given = read_fields(words, (CompareArguments,))
     if flags & {"--dry-run", "--dry_run"}:
-        own = CompareArguments(
-            **{name: given.pop(name) for name in ("estimators", "seeds", "jobs") if name in given}
-        )
-        print(
-            to_yaml(
-                {"estimators": own.estimators, "seeds": own.seeds, **resolved_fields(make_recipe(given))}
-            ),
-            end="",
-        )
+        arguments, shared, _ = plan_comparison(given)
+        own = {"estimators": arguments.estimators, "seeds": arguments.seeds}
+        folder = {"output_dir": str(Path(shared.training.output_dir).parent)}
+        print(to_yaml({**own, **shared_settings(shared, given), **folder}), end="")
         return 0
     comparison, report = compare(
         given,

@@ -2,7 +2,7 @@
 
 output_dir/
     before/              the warm start's evaluation
-    maxrl-seed0/ …       one run folder per estimator and seed
+    maxrl-seed0/ …       one run folder per estimator and seed; maxrl-order-16-seed0 for maxrl(order=16)
     comparison.json      everything the report shows
     report.html, report.md
 """
@@ -27,11 +27,12 @@ from maxrl.experiments.data import load_data
 from maxrl.experiments.environment import computing_on, runs_environment
 from maxrl.experiments.folders import differing_fields, run_record
 from maxrl.experiments.policies import Policy, prepare_policy
-from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields, to_yaml
+from maxrl.experiments.recipe import Fields, Recipe, folder_name, make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.report import write_report
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy, training_cost
 from maxrl.experiments.workers import Job, run_jobs
+from maxrl.objectives import AnyEstimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,10 @@ class CompareArguments:
 
     estimators: list[str] = field(
         default_factory=lambda: ["maxrl", "grpo"],
-        metadata={"help": "Estimators to compare; the first is compared with each of the others."},
+        metadata={
+            "help": "Estimators to compare, with options as maxrl(order=16), or your own as module:function; the first is "
+            "compared with each of the others."
+        },
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1], metadata={"help": "Every estimator is trained once with each seed."}
@@ -83,15 +87,8 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     """
     console = console or Console(quiet=True)
     started = time.perf_counter()
-    names = {item.name for item in fields(CompareArguments)}
-    arguments = CompareArguments(**{name: value for name, value in given.items() if name in names})
-    base = {name: value for name, value in given.items() if name not in names}
-    base.setdefault("output_dir", "runs/compare")
-    root = Path(base["output_dir"])
-    jobs = _plan(arguments, base, root)
-    shared = make_recipe({**base, "output_dir": str(root / "before")})
-    if shared.task is None:
-        raise InputError("compare evaluates on a task: name one with --task")
+    arguments, shared, jobs = plan_comparison(given)
+    root = Path(shared.training.output_dir).parent
     _clear_or_keep(shared, jobs)
     spent = _seconds_spent(root) if any(job.done for job in jobs) else 0.0
 
@@ -104,7 +101,7 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     comparison = Comparison(
         title=f"{' and '.join(arguments.estimators)} on {shared.task.name}",
         command=command,
-        settings=_shared_settings(shared),
+        settings=shared_settings(shared, given),
         arms=tuple(arguments.estimators),
         before=before,
         runs=tuple(_record(job, root) for job in jobs),
@@ -116,12 +113,29 @@ def compare(given: Fields, *, command: str, console: Console | None = None) -> t
     return comparison, write_report(comparison, root)[0]
 
 
-def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[Job]:
-    """Every run, its recipe checked. Seeds are the outer loop, so that an early look has all arms in it."""
+def plan_comparison(given: Fields) -> tuple[CompareArguments, Recipe, list[Job]]:
+    """What is compared, the recipe of the warm start's evaluation, and every run; all checked, nothing started.
+
+    Seeds are the outer loop of the runs, so that an early look has all arms in it.
+
+    Raises:
+        InputError: the fields of any run cannot be used, or two estimators are one in two spellings.
+    """
+    if "stages" in given:
+        raise InputError(
+            "compare cannot train in stages yet: leave out stages, or make each run with `maxrl train`; where the stages "
+            "differ in the estimator alone, the estimator hybrid(first=…, then=…, steps=…) can be an arm"
+        )
+    names = {item.name for item in fields(CompareArguments)}
+    arguments = CompareArguments(**{name: value for name, value in given.items() if name in names})
+    base = {name: value for name, value in given.items() if name not in names}
+    base.setdefault("output_dir", "runs/compare")
+    root = Path(base["output_dir"])
+    _check_arms(arguments.estimators, base)
     jobs: list[Job] = []
     for seed in arguments.seeds:
         for estimator in arguments.estimators:
-            folder = root / f"{estimator}-seed{seed}"
+            folder = root / f"{folder_name(estimator)}-seed{seed}"
             run_fields = {
                 **base,
                 "advantage_estimator": estimator,
@@ -132,7 +146,41 @@ def _plan(arguments: CompareArguments, base: Fields, root: Path) -> list[Job]:
             run_fields.pop("overwrite_output_dir", None)
             load_data(make_recipe(run_fields))
             jobs.append(Job(run_fields, folder))
-    return jobs
+    # The warm start knows no estimator, and the arms' options need not be those of the default one.
+    without = {name: value for name, value in base.items() if name not in _OF_AN_ARM}
+    shared = make_recipe({**without, "output_dir": str(root / "before")})
+    if shared.task is None:
+        raise InputError("compare evaluates on a task: name one with --task")
+    return arguments, shared, jobs
+
+
+_OF_AN_ARM = ("advantage_estimator", "advantage_estimator_kwargs")
+
+
+def _check_arms(estimators: list[str], base: Fields) -> None:
+    """Refuse an estimator that cannot be trained with these fields, and one that is another in other words."""
+    seen: dict[str, AnyEstimator] = {}
+    for spec in estimators:
+        estimator = _estimator(spec, base)
+        for other, same in seen.items():
+            if estimator == same:
+                raise InputError(f"estimators names something twice: {other} and {spec} are the same")
+        seen[spec] = estimator
+
+
+def _estimator(spec: str, base: Fields) -> AnyEstimator:
+    arm = {**base, "advantage_estimator": spec}
+    try:
+        return make_recipe(arm).training.estimator()
+    except InputError as error:
+        options = arm.pop("advantage_estimator_kwargs", None)
+        if options is None:
+            raise
+        make_recipe(arm)  # raises here where the options are not to blame
+        raise InputError(
+            f"advantage_estimator_kwargs ({options}) go to every arm, which {spec} cannot take ({error}); give each arm its "
+            "own, as maxrl(order=16)"
+        ) from error
 
 
 def _clear_or_keep(shared: Recipe, jobs: list[Job]) -> None:
@@ -159,10 +207,13 @@ def _seconds_spent(root: Path) -> float:
     return json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
 
 
-def _shared_settings(shared: Recipe) -> Fields:
+def shared_settings(shared: Recipe, given: Fields) -> Fields:
+    """What all runs have in common, of a plan and of the fields it was made from."""
     settings = resolved_fields(shared)
     for name in ("advantage_estimator", "seed", "output_dir", "eval_before_training"):
         settings.pop(name, None)
+    if options := given.get("advantage_estimator_kwargs"):
+        settings["advantage_estimator_kwargs"] = options
     return settings
 
 

@@ -38,22 +38,43 @@ def parse_recipe(argv: Sequence[str]) -> Recipe:
 def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """The fields that a command line (and the YAML file it names) gives, typed and with known names.
 
+    `stages`, which only a file can list, are a list of mappings, each typed like the rest; words win over them, too.
+
     Args:
         argv: the words after the command.
         extra: dataclasses whose fields the command takes beside those of a recipe.
     """
     config_path, words = _take_config(argv)
     from_file = _load_yaml(config_path) if config_path else {}
+    listed = from_file.pop("stages", None)
     task = option_given(words, "task") or from_file.get("task")
     parser = _parser([*recipe_classes(task), *extra])
+    given = _typed(from_file, parser, config_path)
+    from_words = _parse(parser, words, None)
+    from_words.pop("help", None)
+    if listed is not None:
+        stages = _typed_stages(listed, parser, config_path)
+        given["stages"] = [
+            {name: value for name, value in stage.items() if name not in from_words} for stage in stages
+        ]
+    return {**given, **from_words}
+
+
+def _typed(from_file: Fields, parser: "_Parser", where: str | None) -> Fields:
     known = {action.dest for action in parser._actions} - {"help"}
     for name in from_file:
         if name not in known:
-            raise _located(unknown_field(str(name), known), config_path)
-    as_words, as_they_are = _split_values(from_file, parser, config_path)
-    given = {**as_they_are, **_parse(parser, as_words, config_path), **_parse(parser, words, None)}
-    given.pop("help", None)
-    return given
+            raise _located(unknown_field(str(name), known), where)
+    as_words, as_they_are = _split_values(from_file, parser, where)
+    return {**as_they_are, **_parse(parser, as_words, where)}
+
+
+def _typed_stages(listed: object, parser: "_Parser", path: str | None) -> list[Fields]:
+    if not isinstance(listed, list) or not all(isinstance(stage, dict) for stage in listed):
+        raise _located(
+            InputError(f"stages must be a list of mappings of fields to values, but is {listed!r}"), path
+        )
+    return [_typed(stage, parser, f"{path}: stage {number}") for number, stage in enumerate(listed, 1)]
 
 
 def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str:

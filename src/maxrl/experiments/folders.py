@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import yaml
@@ -23,6 +24,7 @@ RUN_FILES = (
     "eval_before.json",
     "samples_before.jsonl",
     "metrics.jsonl",
+    "diagnostics.jsonl",
     "eval.json",
     "samples.jsonl",
     "run.json",
@@ -101,8 +103,6 @@ def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
 def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
     """Refuse to mix two runs in a folder; the checkpoint to resume from, if any."""
     checkpoint = checkpoint_asked_for(recipe, folder)
-    leftovers = [name for name in RUN_FILES if (folder / name).exists()]
-    leftovers += [path.name for path in folder.glob("checkpoint-*")]
     if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
         different = differing_fields(recipe, folder)
         if different:
@@ -113,23 +113,49 @@ def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
         for name in ("run.json", "eval.json", "samples.jsonl"):  # a run that goes on is not done
             (folder / name).unlink(missing_ok=True)
         return checkpoint
-    # A start that failed leaves its recipe and at most a first evaluation; nobody would miss them.
-    trained = [
-        name for name in leftovers if name in ("run.json", "eval.json") or name.startswith("checkpoint-")
-    ]
-    if trained and not recipe.run.overwrite_output_dir:
+    clear_folder(folder, overwrite=recipe.run.overwrite_output_dir)
+    return checkpoint
+
+
+def clear_folder(folder: Path, *, overwrite: bool) -> None:
+    """Remove what an earlier run left, whether it was one or one of stages.
+
+    Raises:
+        InputError: it has trained, and is not to be overwritten.
+    """
+    trained = _trained(folder)
+    if trained and not overwrite:
         raise InputError(
             f"{folder} already holds a run ({trained[0]}); continue it with --resume_from_checkpoint true, replace it "
             "with --overwrite_output_dir, or choose another --output_dir"
         )
-    for name in leftovers:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return checkpoint
+    for path in [
+        *(folder / name for name in RUN_FILES),
+        *folder.glob("checkpoint-*"),
+        *stage_folders(folder),
+    ]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+
+
+def _trained(folder: Path) -> list[str]:
+    # A start that failed leaves its recipe and at most a first evaluation; nobody would miss them.
+    found = [name for name in ("run.json", "eval.json") if (folder / name).exists()]
+    found += [path.name for path in folder.glob("checkpoint-*")]
+    return found + [stage.name for stage in stage_folders(folder) if _trained(stage)]
+
+
+def stage_folders(folder: Path) -> list[Path]:
+    """The runs that a run of stages consists of, as far as they have been started."""
+    return sorted(
+        path for path in folder.glob("stage-*") if path.is_dir() and path.name[len("stage-") :].isdigit()
+    )
 
 
 # What may change when a run goes on: how long it goes, how it is watched, where it lies.
-_FREE_ON_RESUME = {
+FREE_ON_RESUME = {
     "max_steps",
     "num_train_epochs",
     "output_dir",
@@ -143,14 +169,18 @@ _FREE_ON_RESUME = {
 }
 
 
-def differing_fields(recipe: Recipe, folder: Path) -> list[str]:
-    """Fields in which a recipe differs from the one that a folder's run was started with."""
+LENGTH = frozenset({"max_steps", "num_train_epochs", "num_train_problems"})
+"""Fields that say how long a run goes."""
+
+
+def differing_fields(recipe: Recipe, folder: Path, *, free: Collection[str] = FREE_ON_RESUME) -> list[str]:
+    """Fields in which a recipe differs from the one that a folder's run was started with, those in `free` left out."""
     config = folder / "config.yaml"
     if not config.is_file():
         return []
     stored, asked = yaml.safe_load(config.read_text()), yaml.safe_load(to_yaml(resolved_fields(recipe)))
     names = stored.keys() | asked.keys()
-    return sorted(name for name in names - _FREE_ON_RESUME if stored.get(name) != asked.get(name))
+    return sorted(name for name in names.difference(free) if stored.get(name) != asked.get(name))
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:

@@ -5,8 +5,10 @@ The fields are those of `trl grpo` plus maxrl's own; a recipe that trains with `
 
 import copy
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, get_args, get_type_hints
@@ -93,6 +95,11 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
     Raises:
         InputError: a field is unknown, or values are out of range or contradict each other.
     """
+    if "stages" in given:
+        raise InputError(
+            "a recipe with stages is one run after another, which `maxrl train` makes; for anything else name the folder of "
+            "one of them (output_dir/stage-1), or leave out stages"
+        )
     given = _with_defaults(given)
     run = _build(RunArguments, given)
     if run.task is None and not run.dataset_name and not given.get("datasets"):
@@ -136,7 +143,7 @@ def _with_defaults(given: Mapping[str, Any]) -> Fields:
         # Fresh problems need no shuffling, and in stream order a run that is made longer goes on where it was.
         given.setdefault("shuffle_dataset", False)
     if given.get("output_dir") is None:
-        given["output_dir"] = _default_output_dir(given)
+        given["output_dir"] = default_output_dir(given, [given.get("advantage_estimator", "maxrl")])
     return given
 
 
@@ -238,10 +245,38 @@ def _names(cls: Any) -> list[str]:
     return [item.name for item in dataclasses.fields(cls) if item.init]
 
 
-def _default_output_dir(given: Mapping[str, Any]) -> str:
-    subject = given.get("task") or given.get("dataset_name") or "mixture"
-    parts = [subject, given.get("model_name_or_path") or "tiny", given.get("advantage_estimator", "maxrl")]
-    return "runs/" + "-".join(str(part).rstrip("/").split("/")[-1] for part in parts)
+def default_output_dir(given: Mapping[str, Any], estimators: Sequence[str]) -> str:
+    """Where a run goes that names no `output_dir`; its estimators in the order in which it takes them."""
+    parts = [
+        given.get("task") or given.get("dataset_name") or "mixture",
+        given.get("model_name_or_path") or "tiny",
+    ]
+    subject = "-".join(str(part).rstrip("/").split("/")[-1] for part in parts)
+    return f"runs/{subject}-{'-then-'.join(folder_name(str(name)) for name in estimators)}"
+
+
+def folder_name(estimator: str) -> str:
+    """An estimator as part of a folder's name: readable, safe, and no other estimator's.
+
+    What could be read in two ways, or is long, ends with a checksum of what was given.
+
+    >>> folder_name("maxrl"), folder_name("maxrl(order=16)"), folder_name("mine:rule")
+    ('maxrl', 'maxrl-order-16', 'mine-rule')
+    >>> folder_name("adaptive_switch(below=grpo(eps=0), at=0.4)")
+    'adaptive_switch-below-grpo-eps-0-at-0.4-9a54fe'
+    """
+    readable = re.sub(r"[^\w.]+", "-", estimator, flags=re.ASCII).strip("-.")
+    if _READS_ONE_WAY.fullmatch(estimator) and len(readable) <= _LONGEST_NAME:
+        return readable
+    checksum = hashlib.sha256(estimator.encode()).hexdigest()[:6]
+    return f"{readable[:_LONGEST_NAME]}-{checksum}"
+
+
+_LONGEST_NAME = 80
+
+# name, module:function, or name(option=value, …) with nothing in the values that a folder's name cannot hold.
+_WORD, _OPTION = r"\w[\w.]*", r"\s*\w+\s*=\s*\w[\w.]*\s*"
+_READS_ONE_WAY = re.compile(rf"{_WORD}|{_WORD}:{_WORD}|{_WORD}\(({_OPTION}(,{_OPTION})*)?\)", re.ASCII)
 
 
 def _is_tiny(given: Mapping[str, Any]) -> bool:
