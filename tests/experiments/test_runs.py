@@ -40,28 +40,22 @@ def test_problems_that_a_run_needs(tmp_path: Path, fields: dict[str, Any], probl
     assert len(load_data(recipe)[0]) == problems
 
 
-def test_the_cost_is_what_the_trainer_counted(tmp_path: Path) -> None:
-    recipe = make_recipe({**BASE, "max_steps": 6, "output_dir": str(tmp_path)})
+def test_the_cost_is_what_the_trainer_counted() -> None:
     rows = [
         {"step": 2, "elapsed": 5.0, "rollouts": 48, "completion_tokens": 130},
-        {
-            "step": 6,
-            "elapsed": 9.0,
-            "rollouts": 104,
-            "completion_tokens": 271,
-        },  # more than 6 × 8: some were refills
+        # More than 6 × 8: some were refills.
+        {"step": 6, "elapsed": 9.0, "rollouts": 104, "completion_tokens": 271},
         {"step": 6, "elapsed": 9.5, "eval_success_rate": 0.5},
     ]
-    assert training_cost(recipe, 6, rows) == {
+    assert training_cost(rows) == {
         "training_seconds": 9.5,
         "rollouts": 104,
         "completion_tokens": 271,
     }
 
 
-def test_a_run_that_never_logged_cost_nothing_known(tmp_path: Path) -> None:
-    recipe = make_recipe({**BASE, "max_steps": 1, "output_dir": str(tmp_path)})
-    assert training_cost(recipe, 0, []) == {"training_seconds": 0.0, "rollouts": 0, "completion_tokens": 0}
+def test_a_run_that_never_logged_cost_nothing_known() -> None:
+    assert training_cost([]) == {"training_seconds": 0.0, "rollouts": 0, "completion_tokens": 0}
 
 
 def test_every_stop_id_of_the_model_ends_a_completion(model: Qwen2ForCausalLM, tokenizer: Any) -> None:

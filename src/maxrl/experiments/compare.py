@@ -254,7 +254,6 @@ def _record(job: Job, root: Path) -> RunRecord:
     if job.done:
         return run_record(job.folder, root)
     metrics = read_metrics(job.folder / "metrics.jsonl")
-    steps = int(metrics[-1]["step"]) if metrics else 0
     return RunRecord(
         estimator=job.fields["advantage_estimator"],
         seed=job.fields["seed"],
@@ -262,7 +261,7 @@ def _record(job: Job, root: Path) -> RunRecord:
         status="failed",
         error=job.error(),
         metrics=tuple(metrics),
-        **training_cost(make_recipe(job.fields), steps, metrics),  # pyright: ignore[reportArgumentType]
+        **training_cost(metrics),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -214,7 +214,7 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLT
     return trainer
 
 
-def training_cost(recipe: Recipe, steps: int, metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def training_cost(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """What a run has cost: `training_seconds`, and the `rollouts` and `completion_tokens` that the trainer counted.
 
     The trainer counts everything that it samples, whether it trains on it or not.
@@ -236,7 +236,7 @@ def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluati
             "estimator": recipe.training.advantage_estimator,
             "seed": recipe.training.seed,
             "steps": steps,
-            **training_cost(recipe, steps, read_metrics(folder / "metrics.jsonl")),
+            **training_cost(read_metrics(folder / "metrics.jsonl")),
             "pass_at_k": {entry.k: entry.estimate for entry in after.pass_at_k} if after else None,
         }
         with atomic_text(folder / "run.json") as sink:
