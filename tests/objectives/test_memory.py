@@ -10,6 +10,7 @@ import torch
 from maxrl.errors import InputError
 from maxrl.objectives import (
     GRPO,
+    MMPO,
     RLOO,
     AdaptiveSwitch,
     CurveRL,
@@ -104,6 +105,7 @@ class TestHybrid:
 
     def test_needs_what_its_stages_need(self) -> None:
         assert Hybrid(first=MaxRL(order=4), then=PassAtK(k=8)).least_rollouts == 9
+        assert Hybrid(first=MMPO(order=6), then=RLOO()).least_rollouts == 6
         assert CurveRL().least_rollouts == 1
 
     @pytest.mark.usefixtures("as_users_run_it")
