@@ -284,6 +284,15 @@ def test_the_rational_ones_are_fractions() -> None:
         assert isinstance(effective_weight(row.estimator, Fraction(1, 3), 4), Fraction) == rational
 
 
+@pytest.mark.parametrize("on", POLICIES, ids=label)
+def test_a_state_gives_fractions_too(on: Policy) -> None:
+    """CurveRL has no closed form after a state; its expected gradient is the exact weight's, in fractions."""
+    estimator = CurveRL().given(STATE)
+    for n in GROUP_SIZES:
+        weight = effective_weight(estimator, on.p, n)
+        assert expected_gradient(on, n, by_pair(estimator, on, n)) == [weight * g for g in on.gradient_of_p]
+
+
 @pytest.mark.parametrize("others", [[[1, 0, 0]], [[1, 1, 1], [0, 0, 1]], [[0, 0, 0]]])
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_success_weights_over_a_batch_given_the_other_groups(others: list[list[int]], n: int) -> None:

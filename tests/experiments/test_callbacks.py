@@ -171,7 +171,7 @@ def train(console: Console, steps: int, *, start: int = 0, main: bool = True) ->
     bar.on_train_begin(ARGUMENTS, state(start, steps, main=main), control)
     with bar:
         for step in range(start + 1, steps + 1):
-            logs = {"success_rate": step / 1000, "frac_reward_zero_mean": 0.5}
+            logs = {"success_rate": step / 1000, "groups/dead": 0.5}
             bar.on_log(ARGUMENTS, state(step, steps, main=main), control, logs=logs)
             bar.on_log(ARGUMENTS, state(step, steps, main=main), control, logs={"eval_loss": 1.0})
             bar.on_step_end(ARGUMENTS, state(step, steps, main=main), control)
@@ -204,6 +204,15 @@ def test_other_processes_are_silent(terminal: bool) -> None:
     text = io.StringIO()
     train(Console(file=text, force_terminal=terminal), 20, main=False)
     assert text.getvalue() == ""
+
+
+def test_success_is_what_the_estimator_counts_as_correct() -> None:
+    bar = ProgressBar(Console(file=(text := io.StringIO()), width=80))
+    bar.on_train_begin(ARGUMENTS, state(0, 1), TrainerControl())
+    with bar:
+        logs = {"success_rate": 0.0, "correctness_rate": 0.625, "groups/dead": 0.0}
+        bar.on_log(ARGUMENTS, state(1, 1), TrainerControl(), logs=logs)
+    assert text.getvalue() == "step 1/1  success 0.625  dead groups 0%\n"
 
 
 def guided(console: Console, steps: int) -> None:
@@ -262,12 +271,15 @@ def test_a_line_shows_the_figures_of_its_own_step() -> None:
     for step in range(1, 11):
         bar.on_step_end(ARGUMENTS, state(step, 10), control)
         if step % 3 == 0:
-            logs = {"success_rate": step / 100 if step < 9 else None, "frac_reward_zero_mean": None}
+            logs = {
+                "success_rate": step / 100 if step < 9 else None,
+                "groups/dead": None if step > 8 else 0.25,
+            }
             bar.on_log(ARGUMENTS, state(step, 10), control, logs=logs)
     assert text.getvalue().splitlines() == [
-        "step 3/10  success 0.030  dead groups 0%",
-        "step 6/10  success 0.060  dead groups 0%",
-        "step 9/10  success –  dead groups 0%",
+        "step 3/10  success 0.030  dead groups 25%",
+        "step 6/10  success 0.060  dead groups 25%",
+        "step 9/10  success –  dead groups –",
     ]
 
 

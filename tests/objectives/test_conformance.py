@@ -403,7 +403,18 @@ def sorted_leaves(state: Any) -> Any:
 @pytest.mark.parametrize("estimator", WITH_MEMORY, ids=repr)
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"step": "1"}, {"above": 1}, {"pass_rates": 3}, {"pass_rates": [0.5]}, {"pass_rates": [["0.5"]]}],
+    [
+        {},
+        {"step": "1"},
+        {"above": 1},
+        {"pass_rates": 3},
+        {"pass_rates": [0.5]},
+        {"pass_rates": [["0.5"]]},
+        {"pass_rates": [[0.5, 1.0]]},
+        {"pass_rates": [[NAN]]},
+        {"step": -1},
+        {"step": True},
+    ],
 )
 def test_a_state_of_something_else_is_refused(estimator: EstimatorWithMemory, wrong: Any) -> None:
     with pytest.raises(InputError, match=rf"is no state of estimator '{estimator.name}': give back one"):

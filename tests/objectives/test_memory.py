@@ -135,6 +135,10 @@ class TestAdaptiveSwitch:
         above = [False, True, True, True, False, False, True, True, True, False]
         assert used == ["maxrl" if it else "rloo" for it in above]
 
+    def test_a_rate_at_the_bound_switches(self) -> None:
+        assert 0.2 + 0.1 > 3 / 10
+        assert AdaptiveSwitch(at=0.2, hysteresis=0.1)([[1.0] * 3 + [0.0] * 7])[1] == {"above": True}
+
     def test_the_rate_is_that_of_all_rollouts_there(self) -> None:
         switch = AdaptiveSwitch(at=0.5, hysteresis=0.0)
         _, state = switch([[1, 1, 1, 0], [0, 0, NAN, NAN]])  # 3 of 6
@@ -166,6 +170,8 @@ class TestAdaptiveSwitch:
             ({"hysteresis": -0.1}, "hysteresis must be a number from 0 to 1, got -0.1"),
             ({"at": 0.98}, r"at=0.98 ± hysteresis=0.05 leaves the rates from 0 to 1.*lower the hysteresis"),
             ({"at": 0.02}, "at=0.02 ± hysteresis=0.05 leaves"),
+            ({"at": 0.1, "hysteresis": 0.1}, "at=0.1 ± hysteresis=0.1 leaves"),
+            ({"threshold": NAN}, "threshold must be a number or None, got nan"),
             ({"below": CurveRL()}, "below must be an estimator without memory"),
             ({"above": "maxrl"}, "above must be an estimator without memory"),
             ({"threshold": "20"}, "threshold must be a number or None, got '20'"),
@@ -182,3 +188,15 @@ class TestAdaptiveSwitch:
 def test_a_state_that_is_no_mapping_is_refused(estimator: Any, wrong: Any) -> None:
     with pytest.raises(InputError, match=f"{re.escape(repr(wrong))} is no state of estimator"):
         estimator.given(wrong)
+
+
+@pytest.mark.parametrize("estimator", [Hybrid(), AdaptiveSwitch(), CurveRL()], ids=lambda e: e.name)
+def test_a_state_advances_without_advantages(estimator: Any) -> None:
+    """As in a call, with masks and ids, and from the beginning."""
+    _, state = estimator([[1, 1, 1, 0]])
+    assert estimator.advance(None, [[1, 1, 1, 0]]) == state
+    rewards, ids, mask = [1.0, 0.0, 0.0, 0.0, 1.0], ["a", "b", "a", "b", "b"], [True] * 4 + [False]
+    expected = estimator(rewards, state, mask, group_ids=ids)[1]
+    assert estimator.advance(state, rewards, mask, group_ids=ids) == expected != state
+    with pytest.raises(InputError, match="is no state of estimator"):
+        estimator.advance({"other": 1}, [[1, 0]])

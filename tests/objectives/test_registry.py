@@ -103,6 +103,8 @@ def test_options_beside_the_name() -> None:
 @pytest.mark.parametrize(
     "spec",
     [
+        "maxrl(order=1, order=2)",
+        "hybrid(first=my_module:mine)",
         "maxrl(4)",
         "maxrl(order=4",
         "maxrl(order=4))",
@@ -133,6 +135,9 @@ from maxrl.objectives import MaxRL, Reinforce
 def halved(rewards_GN, factor=0.5):
     return rewards_GN * factor
 
+def nothing():
+    pass
+
 class Mine(Reinforce):
     pass
 
@@ -161,6 +166,22 @@ def test_a_users_own_by_module_and_name(own: str) -> None:
     assert get_estimator(f"{own}:ready") == MaxRL(order=2)
     assert get_estimator("hybrid", first=f"{own}:halved").given()([[1, 0]]).tolist() == [[0.5, 0.0]]
     assert get_estimator(f"hybrid(first='{own}:halved')").first == estimator
+    assert get_estimator(f"{own}:halved(factor=3.0)")([[1, 0]]).tolist() == [[3.0, 0.0]]
+    assert get_estimator(f"{own}:Mine()")([[1, 0]]).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("given", [{"facto": 3.0}, {"rewards_GN": 3.0}])
+def test_options_that_a_users_own_does_not_take(own: str, given: dict[str, float]) -> None:
+    [option] = given
+    with pytest.raises(InputError, match=rf"'{own}:halved' cannot be called with rewards and {option}: "):
+        get_estimator(f"{own}:halved", **given)
+    with pytest.raises(InputError, match="given apart from it, too"):
+        get_estimator(f"{own}:halved(factor=1.0)", factor=2.0)
+
+
+def test_a_function_without_rewards_is_refused(own: str) -> None:
+    with pytest.raises(InputError, match="cannot be called with rewards and no options: too many positional"):
+        get_estimator(f"{own}:nothing")
 
 
 @pytest.mark.parametrize(

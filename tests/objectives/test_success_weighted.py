@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from maxrl.errors import InputError
+from maxrl.errors import InputError, RewardError
 from maxrl.objectives import GRPO, MaxRL, SuccessWeighted
 
 NAN = float("nan")
@@ -90,6 +90,18 @@ def test_large_rewards_do_not_overflow() -> None:
     assert SuccessWeighted(threshold=-5e4)([[-4e4, 3e4]]).tolist() == [[0.0, 2.0]]
 
 
+def test_the_coldest_takes_the_best_alone() -> None:
+    assert SuccessWeighted(temperature=1e-6)([[1.0, 0.0, 0.9]]).tolist() == [[3.0, 0.0, 0.0]]
+
+
+def test_what_is_too_cold_says_so() -> None:
+    cold = SuccessWeighted(threshold=-1.0, temperature=0.001, normalized=True)
+    with pytest.raises(RewardError, match=r"beyond all numbers at temperature=0.001: raise the temperature"):
+        cold([[0.0, 1.0]])
+    with pytest.raises(RewardError, match="raise the temperature"):
+        cold.binary_advantages(1, 2)
+
+
 def test_the_order() -> None:
     assert SuccessWeighted(scope="group").target_order(8) == 8
     assert SuccessWeighted().target_order(8) is None
@@ -104,9 +116,9 @@ def test_the_order() -> None:
         ({"threshold": NAN}, "threshold must be a number, got nan"),
         ({"threshold": "20"}, "threshold must be a number, got '20'"),
         ({"threshold": True}, "threshold must be a number, got True"),
-        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
-        ({"temperature": math.inf}, "temperature must be above 0, got inf"),
-        ({"temperature": "hot"}, "temperature must be above 0, got 'hot'"),
+        ({"temperature": 0.0}, "temperature must be a number of at least 1e-6, got 0.0"),
+        ({"temperature": math.inf}, "temperature must be a number of at least 1e-6, got inf"),
+        ({"temperature": "hot"}, "temperature must be a number of at least 1e-6, got 'hot'"),
         ({"scope": "prompt"}, r"unknown scope 'prompt' \(known: batch, group\)"),
         ({"normalized": 1}, "normalized must be True or False, got 1"),
     ],

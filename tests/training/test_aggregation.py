@@ -4,6 +4,7 @@
 it: expectations are enumerated in fractions, and the trainer's step is compared with a gradient taken rollout by rollout.
 """
 
+import logging
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,32 @@ def test_a_sum_needs_no_length(stepped: Any) -> None:
     assert torch.equal(bounded, unbounded)
     with pytest.raises(InputError, match=r"'constant' divides by max_completion_length: .*'rollout_sum'"):
         stepped("constant", "transformers", max_completion_length=None)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "warned"),
+    [
+        ("token_mean", True),
+        ("constant", True),
+        ("dapo", True),
+        ("rollout_mean", False),
+        ("rollout_sum", False),
+    ],
+)
+def test_trl_warns_of_what_it_calls_otherwise(
+    stepped: Any, caplog: pytest.LogCaptureFixture, loss_type: str, warned: bool
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        stepped(loss_type, "transformers", importance_sampling_level="sequence")
+    assert ("When using `importance_sampling_level='sequence'`" in caplog.text) == warned
+
+
+def test_trl_does_not_ask_a_sum_for_the_ratios_of_luspo(
+    stepped: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        stepped("rollout_sum", "transformers")
+    assert "luspo" not in caplog.text
 
 
 def test_names_survive_being_written_and_read(tmp_path: Path) -> None:

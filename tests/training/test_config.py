@@ -63,6 +63,8 @@ def test_estimators_are_found_by_name(tmp_path: Path, name: str, options: Any, e
             {"advantage_estimator_kwargs": {"order": 9}},
             r"order=9\) needs at least 9 rollouts per group, but num_generations=8: .* lower its order",
         ),
+        ({"advantage_estimator": MaxRL(order=2)}, r"is a name, .* goes to MaxRLTrainer\(estimator=…\)"),
+        ({"advantage_estimator": len}, r"is a name, .* goes to MaxRLTrainer\(estimator=…\)"),
         ({"advantage_estimator": "pass_at_k(k=8)"}, "needs at least 9 rollouts per group"),
         ({"advantage_estimator": "hybrid(then=maxrl(order=16))"}, "needs at least 16 rollouts per group"),
         ({"advantage_estimator": "maxrl(order=0)"}, "order must be an integer of at least 1, got 0"),

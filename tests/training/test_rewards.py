@@ -47,6 +47,17 @@ def test_a_task_scores_completions_and_counts_its_reasons(task: SubsetSum) -> No
     }
 
 
+def test_a_reason_that_does_not_come_again_is_logged_at_0(task: SubsetSum) -> None:
+    """A mean over the batches that had it would be too high."""
+    reward, truth = TaskReward(task), [json.dumps({"numbers": [1, 2, 4], "target": 3})]
+    rows = []
+    for completion in ("4", "1 2", "one"):
+        rows.append({})
+        reward(prompts=["p"], completions=[completion], truth=truth, log_metric=rows[-1].__setitem__)
+    assert [row.get("verifier/wrong sum") for row in rows] == [1.0, 0.0, 0.0]
+    assert [row.get("verifier/not a list of integers") for row in rows] == [None, None, 1.0]
+
+
 def test_a_verifier_that_fails_gives_none_not_zero(task: SubsetSum) -> None:
     logged: dict[str, float] = {}
     rewards = TaskReward(task)(

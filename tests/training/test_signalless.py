@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from maxrl.models import load_policy
 from maxrl.tasks import SubsetSum
 from maxrl.training import MaxRLConfig, MaxRLTrainer, task_dataset
-from maxrl.training.signalless import unskippable_reason
+from maxrl.training.signalless import live_rows, unskippable_reason
 
 LIVE, DEAD, MASTERED = [1.0, 0.0, 0.0, 0.0], [0.0] * 4, [1.0] * 4
 
@@ -245,3 +245,20 @@ def test_ranks_decide_together(tmp_path: Path, policy_folder: Path, backend: str
         assert torch.equal(one, other)
         assert torch.equal(one, before) == bool(skipped)
         before = one
+
+
+def test_a_row_is_live_where_the_policy_chose_a_token() -> None:
+    batch = {
+        "advantages": torch.tensor([1.0, 1.0, 0.0, -1.0, 2.0]),
+        "completion_mask": torch.tensor([[1, 1], [0, 0], [1, 1], [1, 0], [1, 1]]),
+    }
+    assert live_rows(batch).tolist() == [True, False, False, True, True]
+    chosen = torch.tensor([[0, 1], [1, 1], [1, 1], [0, 1], [0, 0]])  # the rest a tool said
+    assert live_rows({**batch, "tool_mask": chosen}).tolist() == [True, False, False, False, False]
+    assert live_rows({**batch, "advantages": torch.eye(5)[:, :2]}).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from rich.console import Console
 
 from maxrl.cli.inspect_plots import SUFFIXES, draw
@@ -22,7 +21,12 @@ from maxrl.objectives import (
     ExactAnalysis,
     analyse,
     as_estimator,
+    looks_at_batch,
 )
+
+ROLLOUTS = 16
+MOST_ROLLOUTS = 4096
+"""Exact sums over all K take seconds there."""
 
 PASS_RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 """Where the tables evaluate, unless --p says where."""
@@ -80,21 +84,25 @@ def run(argv: Sequence[str]) -> int:
     """Print what the estimators optimise, or their advantages."""
     options = _parser().parse_args(_joined(argv))
     names = [options.estimator] + ([options.vs] if options.vs else [])
+    if len(set(names)) < len(names):
+        raise InputError(f"--vs names the same estimator as --estimator, {options.vs}: name another one")
     chosen = _choose(names, None if options.state is None else _state(options.state))
     batch = None if options.batch is None else _batch(options.batch)
     if options.rewards is None:
-        rollouts = options.n
-        _show_objective(chosen, options, batch)
+        rollouts = ROLLOUTS if options.n is None else options.n
+        _show_objective(chosen, options, rollouts, batch)
     else:
         rewards = _numbers(options.rewards, "--rewards", missing=True)
         rollouts = len(rewards)
         _show_advantages(chosen, options, rewards, batch or [])
     if batch is None:
         for name, one in chosen.items():
-            if _looks_at_the_batch(one.estimator, rollouts):
-                print(
-                    f"{name} looks at the whole batch. These figures are for a group\n"
-                    "alone in one; --batch gives it others."
+            if looks_at_batch(one.estimator, rollouts):
+                console = Console(width=min(80, Console().width))
+                console.print(
+                    f"{name} looks at the whole batch. These figures are for a group alone in one; --batch gives it others.",
+                    markup=False,
+                    highlight=False,
                 )
     return 0
 
@@ -115,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of {known}, with options as in 'grpo(eps=0)' or without; or your own module:function",
     )
     parser.add_argument("--vs", metavar="NAME", help="another estimator beside it")
-    parser.add_argument("--n", type=int, default=16, metavar="N", help="rollouts per group (default 16)")
+    parser.add_argument("--n", type=int, metavar="N", help=f"rollouts per group (default {ROLLOUTS})")
     parser.add_argument("--p", metavar="P,P,…", help="pass rates of the tables, between 0 and 1")
     parser.add_argument(
         "--state",
@@ -148,6 +156,10 @@ def _show_advantages(
 ) -> None:
     if options.plot:
         raise InputError("--plot draws objectives, not advantages: leave out --rewards")
+    if options.n is not None or options.p:
+        raise InputError(
+            "--n and --p are of objectives; --rewards shows the advantages of one group: leave them out"
+        )
     rows = _padded([rewards, *batch])
     threshold = options.threshold
     if threshold is not None:
@@ -159,22 +171,28 @@ def _show_advantages(
 
 
 def _show_objective(
-    chosen: Mapping[str, Chosen], options: argparse.Namespace, batch: list[list[float]] | None
+    chosen: Mapping[str, Chosen], options: argparse.Namespace, n: int, batch: list[list[float]] | None
 ) -> None:
     if options.threshold is not None:
         raise InputError("--threshold applies to --rewards")
     if options.plot and options.plot.suffix.lower() not in SUFFIXES:
         raise InputError(f"--plot must end in {' or '.join(SUFFIXES)}, but is {options.plot}")
-    if options.n < 1:
-        raise InputError(f"--n must be at least 1, but is {options.n}")
+    if not 1 <= n <= MOST_ROLLOUTS:
+        raise InputError(f"--n must lie between 1 and {MOST_ROLLOUTS}, but is {n}")
+    for name, one in chosen.items():
+        if one.estimator.least_rollouts > n:
+            raise InputError(
+                f"{name} needs at least {one.estimator.least_rollouts} rollouts per group, but --n is {n}; with fewer its "
+                "order is lowered: ask for that one"
+            )
     pass_rates = _numbers(options.p, "--p") if options.p else list(PASS_RATES)
     if any(not 0 < p <= 1 for p in pass_rates):
         raise InputError(f"--p must lie between 0 and 1, but is {options.p}")
     others = None if batch is None else _padded(batch)
     exact: dict[str, ExactAnalysis] = {
-        name: analyse(one.estimator, options.n, batch=others) for name, one in chosen.items()
+        name: analyse(one.estimator, n, batch=others) for name, one in chosen.items()
     }
-    where = f"N = {options.n}" + ("" if batch is None else f", other groups in the batch: {len(batch)}")
+    where = f"N = {n}" + ("" if batch is None else f", other groups in the batch: {len(batch)}")
     console = Console()
     console.print(weight_table(exact, pass_rates, where))
     console.print(*(one.described for one in chosen.values()), sep="\n", markup=False)
@@ -203,12 +221,6 @@ def _choose(names: Sequence[str], state: dict[str, Any] | None) -> dict[str, Cho
         else:
             chosen[name] = Chosen(estimator=it, described=f"{name}: A = {it.formula}")
     return chosen
-
-
-def _looks_at_the_batch(estimator: Estimator, rollouts: int) -> bool:
-    """Whether another group, one that failed, changes what a group gets."""
-    group, failed = [1.0] + [0.0] * (rollouts - 1), [0.0] * rollouts
-    return not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

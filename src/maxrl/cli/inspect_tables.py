@@ -21,7 +21,7 @@ def weight_table(exact: Mapping[str, ExactAnalysis], pass_rates: Sequence[float]
     table = Table(title=f"effective weight w(p) at {where}")
     table.add_column("p", justify="right")
     for name, one in exact.items():
-        table.add_column(f"{_folded(name, 14)}\n{order_label(one)}", justify="right")
+        table.add_column(f"{folded(name, 14)}\n{order_label(one)}", justify="right")
         table.add_column("", min_width=width)
     table.add_column("likelihood\n1/p", justify="right")
     for row, p in enumerate(pass_rates):
@@ -45,7 +45,7 @@ def exact_table(exact: Mapping[str, ExactAnalysis], pass_rates: Sequence[float],
     columns: list[list[float]] = []
     for heading, quantity in quantities.items():
         for name, one in exact.items():
-            table.add_column(f"{heading}\n{_folded(name, 8)}", justify="right")
+            table.add_column(f"{heading}\n{folded(name, 8)}", justify="right")
             columns.append(quantity(one, pass_rates).tolist())
     for row, p in enumerate(pass_rates):
         table.add_row(f"{p:.4g}", *(_short(values[row]) for values in columns))
@@ -59,7 +59,7 @@ def advantage_table(
     columns = list(rewards.values())
     table = Table(title=f"advantages of one group of {len(columns[0])}")
     for name in ("rollout", *rewards, *advantages):
-        table.add_column(_folded(name, 16), justify="right")
+        table.add_column(folded(name, 16), justify="right")
     for row in range(len(columns[0])):
         cells = ["missing" if math.isnan(values[row]) else f"{values[row]:g}" for values in columns]
         table.add_row(str(row), *cells, *(f"{values[row]:+.4f}" for values in advantages.values()))
@@ -81,7 +81,7 @@ def _short(value: float) -> str:
     return f"{value:.1e}"
 
 
-def _folded(name: str, width: int) -> str:
+def folded(name: str, width: int) -> str:
     """`name` in lines of at most `width`, broken where a word begins where that is possible."""
     lines = [""]
     for word in re.findall(r"[^\w)]*[a-zA-Z0-9.]+[^\w(]*_*|.", name):

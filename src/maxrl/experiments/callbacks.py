@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from maxrl.evaluation.files import atomic_text
 from maxrl.training import MaxRLTrainer
 
 
@@ -68,18 +69,27 @@ class DiagnosticsFile(TrainerCallback):
     def __init__(self, path: Path, trainer: MaxRLTrainer) -> None:
         self.path = path
         self.trainer = trainer
+        self._written = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.is_world_process_zero:
             _drop_later_rows(self.path, state.global_step)
+        self._written = state.global_step
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self._write(state)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._write(state)  # of a generation without signal, at which the run stops: its step does not end
+
+    def _write(self, state: TrainerState) -> None:
         # A generation may serve several steps; its row belongs to the first.
-        rows = [row for row in self.trainer.diagnostics if row["step"] == state.global_step]
+        rows = [row for row in self.trainer.diagnostics if row["step"] == state.global_step > self._written]
+        self._written = state.global_step
         if state.is_world_process_zero and rows:
             with self.path.open("a") as sink:
                 sink.writelines(json.dumps(row) + "\n" for row in rows)
@@ -88,8 +98,8 @@ class DiagnosticsFile(TrainerCallback):
 def _drop_later_rows(path: Path, step: int) -> list[dict[str, Any]]:
     """Write the file anew with its rows up to a step, which are returned."""
     kept = [row for row in read_metrics(path) if row["step"] <= step]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    with atomic_text(path) as sink:
+        sink.writelines(json.dumps(row) + "\n" for row in kept)
     return kept
 
 
@@ -143,8 +153,8 @@ class ProgressBar(TrainerCallback):
         logs = logs or {}
         if "success_rate" not in logs:
             return
-        rate, dead = logs["success_rate"], logs.get("frac_reward_zero_mean") or 0.0
-        self._note = f"success {'–' if rate is None else format(rate, '.3f')}  dead groups {dead:.0%}"
+        rate = logs.get("correctness_rate", logs["success_rate"])
+        self._note = f"success {_shown(rate, '.3f')}  dead groups {_shown(logs.get('groups/dead'), '.0%')}"
         if not state.is_world_process_zero or state.global_step < self._next:
             return
         self._next = _next_tenth(state)
@@ -167,6 +177,10 @@ class ProgressBar(TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _next_tenth(state: TrainerState) -> int:

@@ -205,6 +205,17 @@ class ExactAnalysis:
         return order if found else None
 
 
+def looks_at_batch(estimator: Estimator, n: int = 2) -> bool:
+    """Whether another group, one that failed, changes what a group of n rollouts gets.
+
+    >>> from maxrl.objectives import MaxRL, SuccessWeighted
+    >>> looks_at_batch(MaxRL()), looks_at_batch(SuccessWeighted())
+    (False, True)
+    """
+    group, failed = [1.0] + [0.0] * (n - 1), [0.0] * n
+    return not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
+
+
 def _agree(measured: Number, exact: Fraction) -> bool:
     if isinstance(measured, Fraction):
         return measured == exact

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maxrl.errors import InputError
+from maxrl.objectives.arrays import is_number
 from maxrl.objectives.base import Estimator, Number, count_present, excess
 
 
@@ -47,7 +48,7 @@ class GRPO(Estimator):
     def __post_init__(self) -> None:
         if isinstance(self.ddof, bool) or self.ddof not in (0, 1):
             raise InputError(f"ddof must be 0 or 1, got {self.ddof!r}")
-        if not isinstance(self.eps, (int, float)) or not 0 <= self.eps < math.inf:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_number(self.eps) or not 0 <= self.eps < math.inf:
             raise InputError(f"eps must be a number of at least 0, got {self.eps!r}")
 
     @property

@@ -27,8 +27,8 @@ class CurveRL(EstimatorWithMemory):
     Formula: A = (f/F)(r̂)·(r − r̂), where f is the histogram of the pass rates 0 < r̂ < 1 of the last `window` batches, with
     N + 1 bins, r̂ in bin ⌊r̂(N+1)⌋, and F its cumulative sum. A bin that the window left empty gets weight 0.
 
-    Before the first batch the reference is uniform over 1/N … (N−1)/N, which gives `MaxRL` divided by N. (The published
-    code takes the first batch for its own reference there.)
+    Where the window holds no such rate, as before the first batch, the reference is uniform over 1/N … (N−1)/N, which gives
+    `MaxRL` divided by N. (The published code takes the batch for its own reference there.)
 
     Gradient: given its state, E[ĝ] = w(p)·∇p with w = `effective_weight(estimator, p, n, state=state)`; of no order, except
     with a uniform reference.
@@ -64,13 +64,15 @@ class CurveRL(EstimatorWithMemory):
 
     def given(self, state: State | None = None) -> Estimator:
         batches: list[Any] = self._remembered(state, "pass_rates", list)
-        if not all(isinstance(batch, list) and all(map(is_number, cast(Any, batch))) for batch in batches):
+        if not all(
+            isinstance(batch, list) and all(map(_is_live_rate, cast(Any, batch))) for batch in batches
+        ):
             raise self._no_state(state)
         return _AgainstReference(pass_rates=tuple(rate for batch in batches for rate in batch))
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:
         mean_G = rewards_GN.double().nanmean(dim=1)
-        live = [float(rate) for rate in mean_G[(mean_G > 0) & (mean_G < 1)]]
+        live = cast(Any, mean_G[(mean_G > 0) & (mean_G < 1)]).tolist()
         return {"pass_rates": [*map(list, state["pass_rates"]), live][-self.window :]}
 
 
@@ -115,6 +117,10 @@ class _AgainstReference(Estimator):
         bins = _bin(torch.tensor(self.pass_rates, dtype=torch.float64), count)
         own = _bin(torch.tensor(float(rate), dtype=torch.float64), count)
         return Fraction(int((bins == own).sum()), max(1, int((bins <= own).sum())))
+
+
+def _is_live_rate(value: object) -> bool:
+    return is_number(value) and 0 < cast(float, value) < 1
 
 
 def _bin(rates: Tensor, count: Tensor) -> Tensor:

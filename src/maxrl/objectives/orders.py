@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -77,7 +77,8 @@ def polynomial_advantages(
         return _whole_groups(rewards_GN, coefficients(rewards_GN.shape[1]), baseline)
     counts_G = present_GN.sum(dim=1)
     advantages_GN = torch.zeros_like(rewards_GN)
-    for n in sorted({int(count) for count in counts_G} - {0}):  # groups that have as many rollouts left
+    sizes = cast(Any, counts_G[counts_G > 0]).unique()
+    for n in sizes.tolist():  # groups that have as many rollouts left
         rows = counts_G == n
         place = present_GN[rows].int().argsort(dim=1, descending=True, stable=True)[:, :n]
         whole = _whole_groups(rewards_GN[rows].gather(1, place), coefficients(n), baseline)

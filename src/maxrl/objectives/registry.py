@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import os
 import sys
 from dataclasses import fields
@@ -91,12 +92,16 @@ def _named(spec: str, options: dict[str, Any]) -> AnyEstimator:
     if key not in ESTIMATORS:
         raise unknown_name("estimator", name.strip(), ESTIMATORS)
     written = _written_options(spec, spec[len(name) :]) if opening else {}
+    return _build(ESTIMATORS[key], _merged(spec, written, options))
+
+
+def _merged(spec: str, written: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     twice = sorted(set(written) & set(options))
     if twice:
         raise InputError(
             f"estimator {spec!r} has {', '.join(twice)} given apart from it, too: leave one of them out"
         )
-    return _build(ESTIMATORS[key], {**written, **options})
+    return {**written, **options}
 
 
 def _written_options(spec: str, call: str) -> dict[str, Any]:
@@ -107,9 +112,12 @@ def _written_options(spec: str, call: str) -> dict[str, Any]:
         tree = None
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
         written = {keyword.arg: keyword.value for keyword in tree.keywords}
-        if None not in written:  # which **options would leave
+        if None not in written and len(written) == len(tree.keywords):  # no **options, none twice
             return {str(option): _written_value(spec, value) for option, value in written.items()}
-    raise InputError(f"estimator {spec!r} must read name(option=value, …), as maxrl(order=4)")
+    raise InputError(
+        f"estimator {spec!r} must read name(option=value, …), as maxrl(order=4), with an estimator of your "
+        "own as an option in quotes: hybrid(first='module:function')"
+    )
 
 
 def _written_value(spec: str, node: ast.expr) -> Any:
@@ -129,15 +137,24 @@ def _is_own(spec: str) -> bool:
 
 def _own(spec: str, options: dict[str, Any]) -> Any:
     """What a user's `module:function` is, options bound."""
-    module, _, name = spec.partition(":")
+    path, opening, _ = spec.partition("(")
+    module, _, name = path.strip().partition(":")
+    options = _merged(spec, _written_options(spec, spec[len(path) :]) if opening else {}, options)
     if os.getcwd() not in sys.path:  # a command's path begins where it is installed
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, SyntaxError, ValueError) as error:
-        raise InputError(f"cannot load the estimator '{spec}': {error}") from error
+        raise InputError(f"cannot load the estimator '{path.strip()}': {error}") from error
     if isinstance(found, type) or not callable(found) or isinstance(found, (Estimator, EstimatorWithMemory)):
         return get_estimator(found, **options)
+    try:
+        inspect.signature(found).bind(None, **options)
+    except TypeError as error:
+        given = ", ".join(options) or "no options"
+        raise InputError(
+            f"estimator '{path.strip()}' cannot be called with rewards and {given}: {error}"
+        ) from error
     return Custom(function=found, options=tuple(options.items()), label=spec)
 
 

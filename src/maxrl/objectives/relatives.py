@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maxrl.errors import InputError
+from maxrl.objectives.arrays import is_number
 from maxrl.objectives.base import Estimator, Number, count_present, excess, refuse_negative
 
 
@@ -39,7 +40,7 @@ class PowerWeight(Estimator):
     """The power of the mean, from 0 to 1."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.q, (int, float)) or not 0 <= self.q <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not is_number(self.q) or not 0 <= self.q <= 1:
             raise InputError(f"q must be a number from 0 (plain RL) to 1 (MaxRL), got {self.q!r}")
 
     @property

@@ -9,9 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maxrl.errors import InputError, unknown_name
+from maxrl.errors import InputError, RewardError, unknown_name
 from maxrl.objectives.arrays import is_number
 from maxrl.objectives.base import Estimator, Number, count_present
+
+_TOO_COLD = (
+    "exp((r − mean)/(std·temperature)) is beyond all numbers at temperature={:g}: raise the temperature"
+)
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class SuccessWeighted(Estimator):
     def __post_init__(self) -> None:
         if not is_number(self.threshold) or not math.isfinite(self.threshold):
             raise InputError(f"threshold must be a number, got {self.threshold!r}")
-        if not is_number(self.temperature) or not 0 < self.temperature < math.inf:
-            raise InputError(f"temperature must be above 0, got {self.temperature!r}")
+        if not is_number(self.temperature) or not 1e-6 <= self.temperature < math.inf:
+            raise InputError(f"temperature must be a number of at least 1e-6, got {self.temperature!r}")
         if not isinstance(self.normalized, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"normalized must be True or False, got {self.normalized!r}")
         if self.scope not in ("batch", "group"):
@@ -98,7 +102,9 @@ class SuccessWeighted(Estimator):
                 correct_GN, above_GN - above_GN.sum(dim=1, keepdim=True) / number_G1, 0.0
             )
             std_G1 = ((centred_GN**2).sum(dim=1, keepdim=True) / number_G1).sqrt().clamp(min=1e-6)
-            weight_GN = (centred_GN / (std_G1 * self.temperature)).exp() * correct_GN
+            weight_GN = torch.where(correct_GN, (centred_GN / (std_G1 * self.temperature)).exp(), 0.0)
+            if bool(weight_GN.isinf().any()):
+                raise RewardError(_TOO_COLD.format(self.temperature))
             return count_present(rewards_GN) * weight_GN / number_G1
         # Weights are measured by the largest, which cancels in the quotient: exp((r − τ)/temperature) may overflow.
         largest_G1 = rewards_GN.nan_to_num(-torch.inf).amax(dim=1, keepdim=True)
@@ -116,7 +122,10 @@ class SuccessWeighted(Estimator):
             return 1.0, 1.0
         if self.normalized:
             scale = math.sqrt(successes * failures) / rollouts * self.temperature
-            return math.exp(failures / rollouts / scale), math.exp(-successes / rollouts / scale)
+            try:
+                return math.exp(failures / rollouts / scale), math.exp(-successes / rollouts / scale)
+            except OverflowError:
+                raise RewardError(_TOO_COLD.format(self.temperature)) from None
         failed = math.exp(-1 / self.temperature)
         total = successes + failures * failed
         return rollouts / total, rollouts * failed / total

@@ -1,5 +1,6 @@
 """Estimators that are one estimator at a time: for so many steps, or as long as so much succeeds."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -65,6 +66,8 @@ class Hybrid(EstimatorWithMemory):
 
     def given(self, state: State | None = None) -> Estimator:
         step = self._remembered(state, "step", int)
+        if isinstance(step, bool) or step < 0:
+            raise self._no_state(state)
         return self.first if step < self.steps else self.then
 
     def _advance(self, state: State, rewards_GN: Float[Tensor, "groups rollouts"]) -> State:
@@ -111,9 +114,9 @@ class AdaptiveSwitch(EstimatorWithMemory):
             value = getattr(self, option)
             if not is_number(value) or not 0 <= value <= 1:
                 raise InputError(f"{option} must be a number from 0 to 1, got {value!r}")
-        if self.threshold is not None and not is_number(self.threshold):
+        if self.threshold is not None and not (is_number(self.threshold) and math.isfinite(self.threshold)):
             raise InputError(f"threshold must be a number or None, got {self.threshold!r}")
-        if self.at + self.hysteresis > 1 or self.at - self.hysteresis < 0:
+        if self.at + self.hysteresis > 1 or self.at - self.hysteresis <= 0:
             raise InputError(
                 f"at={self.at:g} ± hysteresis={self.hysteresis:g} leaves the rates from 0 to 1, so that one way would never "
                 "be taken: lower the hysteresis"
@@ -139,8 +142,8 @@ class AdaptiveSwitch(EstimatorWithMemory):
             return dict(state)
         success_GN = rewards_GN == 1 if self.threshold is None else rewards_GN > self.threshold
         rate = int(success_GN.sum()) / scored
-        above = rate >= self.at - self.hysteresis if state["above"] else rate >= self.at + self.hysteresis
-        return {"above": above}
+        bound = self.at - self.hysteresis if state["above"] else self.at + self.hysteresis
+        return {"above": rate >= bound - 1e-9}  # 3/10 is .2 + .1, which is a little more in floating point
 
 
 def _check_choice(option: str, value: object) -> None:

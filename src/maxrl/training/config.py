@@ -202,6 +202,11 @@ class MaxRLConfig(GRPOConfig):
         Raises:
             InputError: no estimator has this name, or it does not have these options.
         """
+        if not isinstance(self.advantage_estimator, str):
+            raise InputError(
+                f"advantage_estimator is a name, which a configuration can hold, but is {self.advantage_estimator!r}; an "
+                "instance or a callable goes to MaxRLTrainer(estimator=…)"
+            )
         options = self.advantage_estimator_kwargs or {}
         if isinstance(options, str):
             try:

@@ -47,9 +47,17 @@ class PackedUpdate(SkipSignalless):
     packed: bool = False
     """Whether the update goes this way, or TRL's."""
 
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self.loss_type = trl_loss_type(self.loss_type)
+    def __init__(self, model: Any, reward_funcs: Any, args: Any, *positional: Any, **keywords: Any) -> None:
+        given = args.loss_type
+        # TRL's warnings, and its Liger loss, go by its own names. That "luspo" lacks the ratios of its paper is no matter
+        # for who asked for a sum.
+        if given != "rollout_sum" or args.use_liger_kernel:
+            args.loss_type = trl_loss_type(given)
+        try:
+            super().__init__(model, reward_funcs, args, *positional, **keywords)
+        finally:
+            args.loss_type = given
+        self.loss_type = trl_loss_type(given)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.packed or not self.model.training:

@@ -56,6 +56,7 @@ class TaskReward:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.__name__ = task.name
+        self._reasons: set[str] = set()
 
     def __call__(
         self,
@@ -71,8 +72,10 @@ class TaskReward:
         ]
         if log_metric is not None:
             reasons = Counter(verdict.reason for verdict in verdicts if verdict.reason)
-            for reason, count in reasons.items():
-                log_metric(f"verifier/{reason}", count / len(verdicts))
+            # What was ever logged is logged at 0, too: a mean over batches would else leave those without it out.
+            self._reasons |= reasons.keys()
+            for reason in sorted(self._reasons):
+                log_metric(f"verifier/{reason}", reasons[reason] / len(verdicts))
             log_metric("verifier/errors", sum(v.error is not None for v in verdicts) / len(verdicts))
         return [verdict.reward for verdict in verdicts]
 

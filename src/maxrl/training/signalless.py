@@ -82,7 +82,8 @@ def live_rows(batch: dict[str, Any]) -> Tensor:
     """(rows,) booleans: the row has an advantage, and a token that it acts on."""
     advantages = batch["advantages"]
     live = advantages != 0 if advantages.dim() == 1 else (advantages != 0).any(dim=1)
-    return live & (batch["completion_mask"] != 0).any(dim=1)
+    mask = batch["completion_mask"] * batch.get("tool_mask", 1)
+    return live & (mask != 0).any(dim=1)
 
 
 def unskippable_reason(trainer: Any) -> str | None:
