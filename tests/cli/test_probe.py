@@ -1,16 +1,24 @@
 """`maxrl probe` from its words to what it prints and leaves."""
 
+import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
+from rich.table import Table
 from tests.smallest import write_recipe
 
 from maxrl.cli import main
-from maxrl.cli.probe import hard_sentence, live_from
-from maxrl.evaluation.groups import HardPrompts
+from maxrl.cli.probe import hard_sentence, live_from, signal_table, sweep_table
+from maxrl.evaluation import ProblemCounts
+from maxrl.evaluation.groups import HardPrompts, expect_groups
+from maxrl.experiments.probe import read_counts
+from maxrl.experiments.probe_records import Probe, Row
+from maxrl.experiments.sweeps import settings_of
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -158,6 +166,9 @@ def test_a_dry_run_shows_what_would_be_asked(workplace: Path, capsys: pytest.Cap
         (["--n", "8"], "raise --eval_samples to 8 or more"),
         (["--eval_temperature", "1"], "probe samples as training does: say --temperature, not --eval_temperature"),
         (["--eval-top-k=3"], "say --top_k, not --eval_top_k"),
+        (["--eval_greedy"], "leave out --eval_greedy"),
+        (["--eval-ks", "1"], "say --n for the groups to look at, not --eval_ks"),
+        (["--min_p", "0.1"], "probe cannot sample as training would with min_p=0.1"),
         (["--sweep", "max_valeu=3"], "did you mean 'max_value'?"),
         (["--sweep"], "expected at least one argument"),
         (["--estimators", "gpro"], "did you mean 'grpo'?"),
@@ -186,8 +197,104 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         "warmed up to warm_start_pass_rate",
         "Ctrl-C",
     ):
-        assert word in out
+        assert word in " ".join(out.split())
     assert out.count("  maxrl probe --config ") == 3
+    assert max(map(len, out.splitlines())) <= 80
+    assert len(out.splitlines()) < 200
+    for option in (
+        "--task",
+        "--num_elements",
+        "--num_generations",
+        "--tiny_width",
+        "--temperature",
+        "--overlong",
+    ):
+        assert f"\n  {option} " in out
+    for option in (
+        "--dataset_name",
+        "--reward_funcs",
+        "--learning_rate",
+        "--eval_temperature",
+        "--lora_r",
+        "data sets:",
+    ):
+        assert option not in out
+
+
+def test_without_anything_it_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe"]) == 2
+    said = capsys.readouterr().err
+    assert "--config" in said
+    assert "--task" in said
+
+
+def table_text(table: Table) -> str:
+    console = Console(width=80, record=True, highlight=False, markup=False, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_the_headings_of_signals_are_whole(number: int) -> None:
+    names = [f"hybrid(first=grpo(eps=0.0), then=maxrl(order={order}))" for order in range(2, 2 + number)]
+    groups = [expect_groups([ProblemCounts(id="", scored=1024, correct=3)], n, {}) for n in (2, 1024)]
+    groups = [replace(one, signal=dict.fromkeys(names, 12.3456)) for one in groups]
+    text = table_text(signal_table(names, groups, 1024))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    heading = [line.split("┃")[2:-1] for line in text.splitlines() if line.startswith("┃")]
+    columns = ["".join(column).replace(" ", "") for column in zip(*heading, strict=True)]
+    assert columns == [name.replace(" ", "") for name in names]  # blanks at which a line breaks are gone
+    assert "12.346" in text
+
+
+def test_more_signals_than_a_table_holds_are_in_the_next(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(write_recipe(workplace))
+    estimators = [f"maxrl(order={order})" for order in range(1, 5)] + ["grpo", "rloo"]
+    assert main(["probe", "-q", "--config", recipe, "--estimators", *estimators]) == 0
+    out = capsys.readouterr().out
+    assert out.count("expected signal") == 2
+    assert [len(row) for row in cells(out)][-4:] == [6, 6, 2, 2]
+
+
+SWEPT = {"num_elements": [4, 10], "max_value": [10, 1000], "prompt_format": ["chat", "compact"]}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_sweep_over_any_number_of_fields_is_readable(number: int) -> None:
+    swept = dict(list(SWEPT.items())[:number])
+    reading = read_counts(
+        [ProblemCounts(id="", scored=64, correct=c) for c in (0, 0, 20)],
+        rollouts=[32], training=32, estimators={}, tiny=False,
+    )  # fmt: skip
+    rows = tuple(Row(fields=own, folder="", reading=reading) for own in settings_of(swept))
+    rows = (*rows, replace(rows[-1], reading=None, error="it broke"))
+    result = Probe(
+        command="", task="t", model="m", rollouts=32, estimators=(), over_batch=(), swept=swept, settings={},
+        rows=rows, seconds=0.0, environment={},
+    )  # fmt: skip
+    text = table_text(sweep_table(result))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert {line[-1] for line in text.splitlines()[1:-1]} == set("┓┃┩│┘") | ({"┤"} if number == 3 else set())
+    words = text.replace("┃", "│").replace("│", " ").split()
+    assert {"unlikely:", "too", "hard", "33%", "0.104", "failed"} <= set(words)
+    if number == 3:
+        assert words.count("num_elements=10") == words.count("max_value=1000") == 5
+        assert words.count("prompt_format=compact") == 5
+    else:
+        assert {"elements", "10"} <= set(words)
+
+
+def test_how_samples_count_is_said(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(write_recipe(workplace))
+    assert (
+        main(["probe", "-q", "--config", recipe, "--correctness_threshold", "0.5", "--overlong", "zero"]) == 0
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert "temperature 1, success above 0.5, truncated samples are failures pass@1" in out
 
 
 def test_the_sentence_about_hard_prompts() -> None:
@@ -203,6 +310,9 @@ def test_the_sentence_about_hard_prompts() -> None:
     assert "N = 15 on at the earliest" in sentence
     assert "more than 64" in sentence
     assert live_from(never) == "> 64"
+    assert hard_sentence(some).startswith("3 succeed less than every second time; the median one has")
+    one = HardPrompts(prompts=1, median=0.125, rollouts_to_live=6)
+    assert hard_sentence(one).startswith("1 succeeds less than every second time; it has pass rate 12.5%")
     none = HardPrompts(prompts=0, median=None, rollouts_to_live=None)
     assert hard_sentence(none) == "none; every prompt succeeds at least every second time"
     assert live_from(none) == "—"

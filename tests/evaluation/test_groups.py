@@ -138,18 +138,30 @@ def test_groups_that_the_samples_cannot_tell_are_refused() -> None:
 def test_the_least_n_for_a_share_of_live_groups(live: float) -> None:
     problems = counts((24, 0), (24, 1), (24, 2), (24, 5), (24, 24), (24, 23))
     scanned = [n for n in range(2, 25) if expect_groups(problems, n).live >= live]
-    assert least_rollouts_for(problems, live, 24) == (scanned[0] if scanned else None)
+    assert least_rollouts_for(problems, live) == (scanned[0] if scanned else None)
 
 
 def test_no_n_makes_more_groups_live_than_have_both_outcomes() -> None:
-    assert least_rollouts_for(counts((24, 0), (24, 12)), 0.51, 24) is None
+    assert least_rollouts_for(counts((24, 0), (24, 12)), 0.51) is None
+
+
+def test_the_least_n_is_about_the_same_prompts_at_every_n() -> None:
+    # From N = 11 on only the five that are nearly always live would count.
+    few = [(10, 0)] * 20
+    assert least_rollouts_for(counts(*[(64, 30)] * 5, *few), 0.5) is None
+    problems = counts(*[(64, 30)] * 5, (12, 0), (10, 0), (40, 1))
+    assert least_rollouts_for(problems, 0.6) == next(
+        n for n in range(2, 11) if expect_groups(problems, n).live >= 0.6
+    )
+    with pytest.raises(InputError, match="at least 2 rollouts"):
+        least_rollouts_for(counts((64, 30), (1, 1)), 0.5)
 
 
 def test_pass_at_1_with_its_error() -> None:
     # Rates ¼ and ¾: mean ½, standard deviation √⅛, over √2.
     assert mean_pass_rate(counts((4, 1), (4, 3), (0, 0))) == pytest.approx((0.5, 0.25))
     assert mean_pass_rate(counts((4, 1))) == (0.25, None)
-    with pytest.raises(InputError, match="the verifier failed on every sample"):
+    with pytest.raises(InputError, match="no sample of any prompt has a verdict"):
         mean_pass_rate(counts((0, 0)))
 
 

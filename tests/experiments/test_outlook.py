@@ -58,22 +58,32 @@ def test_little_is_left_of_what_is_nearly_solved() -> None:
 
 
 def test_the_larger_n_it_advises_makes_half_of_the_groups_live() -> None:
-    found = verdict(16, (100, 4))
+    found = verdict(16, (49, 1), (51, 7))  # the median hard prompt is live from N = 13 on
     assert (found.outlook, found.why) == ("doubtful", "too hard")
     match = re.search(r"--num_generations (\d+) on", found.advice[0])
     assert match is not None
     n = int(match[1])
-    problems = [ProblemCounts(id="", scored=128, correct=4)]
+    problems = [ProblemCounts(id="", scored=128, correct=c) for c in [1] * 49 + [7] * 51]
     assert expect_groups(problems, n).live >= WORKABLE_LIVE > expect_groups(problems, n - 1).live
-    # The same N, from the rate 1/32: the least with 1 − (31/32)^N ≥ ½ is 22; without replacement it comes sooner.
+    found = verdict(16, (100, 4))
+    # From the rate 1/32: the least with 1 − (31/32)^N ≥ ½ is 22; without replacement it comes sooner.
     assert "half of its groups are live from N = 22 on" in found.reasons[1]
     assert any("--num_generations 22 reaches the median hard prompt" in advice for advice in found.advice)
 
 
 def test_hard_prompts_out_of_reach_are_a_doubt_where_the_easy_ones_are_live() -> None:
     found = verdict(32, (40, 0), (60, 70))
+    assert (found.outlook, found.why) == ("doubtful", "hard prompts perhaps out of reach")
+    # 1 − .05^(1/128) = .0231, and (1 − .0231)^30 = .496
+    assert found.reasons[1].endswith(
+        "never succeeded in 128 samples; its pass rate may still be anything up to 2.3% (95 % confidence), so that these "
+        "samples do not tell whether groups of 32 reach it"
+    )
+    assert found.advice[0].startswith("more --eval_samples")
+    found = verdict(29, (40, 0), (60, 70))
     assert (found.outlook, found.why) == ("doubtful", "hard prompts out of reach")
-    assert "never succeeded in 128 samples" in found.reasons[1]
+    assert found.reasons[1].endswith("half of its groups are live from N = 30 on at the earliest")
+    assert "--eval_samples" not in " ".join(found.advice)
     found = verdict(32, (40, 1), (60, 70))
     assert (found.outlook, found.why) == ("doubtful", "hard prompts out of reach")
     # 1/128: the least N with (127/128)^N ≤ ½ is 89
@@ -84,6 +94,9 @@ def test_small_groups_are_a_doubt_and_those_up_to_16_a_caution() -> None:
     found = verdict(4, (100, 64))
     assert (found.outlook, found.why) == ("doubtful", "small groups")
     assert found.advice == ("a larger N: --num_generations 16 or more",)
+    assert found.reasons[-1] == (
+        "N = 4 is small: gains are reported for N well above 2, where the published MaxRL is plain RL"
+    )
     found = verdict(16, (100, 64))
     assert (found.outlook, found.advice) == ("likely", ())
     assert "others report that N = 16 brought nothing with short budgets" in found.reasons[-1]
@@ -105,3 +118,29 @@ def test_prompts_without_a_verdict_are_in_no_share() -> None:
     groups = expect_groups(problems, 16)
     found = judge(problems, groups, hard_prompts(problems), mean_pass_rate(problems)[0], tiny=False)
     assert any("50% never and 25% always succeeded" in advice for advice in found.advice)
+
+
+def test_a_larger_n_is_advised_once_the_largest() -> None:
+    # Rate .055: half of these groups are live from N = 13 on; without replacement a little sooner.
+    found = verdict(4, (100, 7))
+    (larger,) = [advice for advice in found.advice if "a larger N" in advice]
+    assert larger == "a larger N: --num_generations 16 or more"
+    found = verdict(4, (100, 4))  # rate 1/32: 22
+    (larger,) = [advice for advice in found.advice if "a larger N" in advice]
+    assert larger == "a larger N: --num_generations 22 reaches the median hard prompt"
+
+
+@pytest.mark.parametrize("rollouts", [4, 16])
+def test_no_larger_n_is_advised_where_none_would_do(rollouts: int) -> None:
+    found = verdict(rollouts, (50, 0), (50, 128))
+    assert found.outlook == "unlikely"
+    assert found.advice[0].startswith("no N up to 128 makes 50% of the groups live")
+    assert "larger N" not in " ".join([*found.reasons, *found.advice])
+
+
+def test_a_larger_n_is_sought_among_the_prompts_that_the_shares_are_of() -> None:
+    problems = [
+        ProblemCounts(id="", scored=n, correct=c) for n, c in [(64, 30)] * 5 + [(10, 0)] * 20 + [(3, 0)] * 9
+    ]
+    found = judge(problems, expect_groups(problems, 4), hard_prompts(problems), 0.1, tiny=False)
+    assert found.advice[0].startswith("no N up to 10 makes 50% of the groups live: of the prompts, 80% never")

@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from maxrl.errors import InputError, MaxRLError
@@ -83,8 +85,104 @@ def test_samples_are_drawn_as_training_draws_them(fields: dict[str, Any]) -> Non
 def test_by_default_the_recipes_estimator_and_grpo(fields: dict[str, Any]) -> None:
     options = {"advantage_estimator": "maxrl", "advantage_estimator_kwargs": {"order": 3}}
     plan = plan_probe({**fields, **options})
-    assert plan.estimators == {"maxrl": as_estimator("maxrl(order=3)"), "grpo": as_estimator("grpo")}
+    assert plan.estimators == {"maxrl(order=3)": as_estimator("maxrl(order=3)"), "grpo": as_estimator("grpo")}
     assert list(plan_probe({**fields, "advantage_estimator": "grpo"}).estimators) == ["grpo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shown"),
+    [
+        ("grpo", '{"ddof":0,"eps":5.0}', ["grpo(ddof=0, eps=5.0)", "grpo"]),
+        ("grpo", {"ddof": 1}, ["grpo(ddof=1)"]),  # which it is by default
+        ("grpo(eps=5.0)", {"ddof": 0}, ["grpo(eps=5.0, ddof=0)", "grpo"]),
+        ("maxrl()", {"no_success": "penalize"}, ["maxrl(no_success='penalize')", "grpo"]),
+        ("hybrid", {"then": "maxrl(order=2)"}, ["hybrid(then='maxrl(order=2)')", "grpo"]),
+    ],
+)
+def test_the_recipes_estimator_is_shown_with_its_options(
+    fields: dict[str, Any], name: str, options: Any, shown: list[str]
+) -> None:
+    plan = plan_probe({**fields, "advantage_estimator": name, "advantage_estimator_kwargs": options})
+    assert list(plan.estimators) == shown
+    assert next(iter(plan.estimators.values())) == plan.recipe.training.estimator()
+    # As a column is headed, so it can be asked for.
+    again = plan_probe({**fields, "estimators": shown})
+    assert again.estimators == plan.estimators
+
+
+def test_estimators_over_the_batch_are_named(fields: dict[str, Any]) -> None:
+    def whole(rewards_GN: torch.Tensor) -> torch.Tensor:
+        return rewards_GN - rewards_GN.mean()
+
+    plan = plan_probe({**fields, "estimators": ["maxrl(order=16)", "success_weighted", "hybrid"]})
+    plan.estimators["whole"] = as_estimator(whole)
+    plan.estimators["mixed"] = as_estimator("hybrid(first=success_weighted)")
+    assert probe(plan, command="").over_batch == ("success_weighted", "whole", "mixed")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "neutral"),
+    [("min_p", 0.1, 0.0), ("repetition_penalty", 1.2, 1.0), ("generation_kwargs", {"no_repeat_ngram_size": 2}, {})],
+)  # fmt: skip
+def test_draws_that_evaluations_do_not_know_are_refused(
+    fields: dict[str, Any], field: str, value: Any, neutral: Any
+) -> None:
+    with pytest.raises(
+        InputError, match=f"cannot sample as training would with {field}=.*; leave {field} out"
+    ):
+        plan_probe({**fields, field: value})
+    plan_probe({**fields, field: neutral})
+
+
+def test_a_success_is_trainings(fields: dict[str, Any], tmp_path: Path) -> None:
+    def read(**others: Any) -> tuple[ProblemCounts, ...]:
+        reading = probe(plan_probe({**fields, "num_generations": 2, **others}), command="").rows[0].reading
+        assert reading is not None
+        return reading.problems
+
+    kept = read()
+    (samples,) = (tmp_path / "out").glob("measured/*/samples.jsonl")
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    # Rewards between 0 and 1, and a success that was cut off, as the verifiers of other tasks give.
+    cut, short = (
+        next(row for row in rows if (row["finish_reason"] == "length") is over) for over in (True, False)
+    )
+    cut |= {"success": True, "reward": 0.6}
+    short |= {"success": False, "reward": 0.3}
+    rows[-1] |= {"error": "broke", "reward": None, "success": False, "finish_reason": "stop"}
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def expected(wins: Callable[[dict[str, Any]], bool], counted: Callable[[dict[str, Any]], bool]) -> Any:
+        groups = [rows[start : start + 16] for start in range(0, len(rows), 16)]
+        return [
+            (sum(map(counted, group)), sum(counted(row) and wins(row) for row in group)) for group in groups
+        ]
+
+    def found(**others: Any) -> Any:
+        return [(problem.scored, problem.correct) for problem in read(**others)]
+
+    def judged(row: dict[str, Any]) -> bool:
+        return row["error"] is None
+
+    def whole(row: dict[str, Any]) -> bool:
+        return row["finish_reason"] != "length"
+
+    above_half = expected(lambda row: row["reward"] > 0.5, judged)
+    above_fifth = expected(lambda row: row["reward"] > 0.2, judged)
+    assert found(correctness_threshold=0.5) == above_half
+    assert (
+        found(correctness_threshold=0.2)
+        == found(correctness_threshold=0.4, reward_weights=[2.0])
+        == above_fifth
+    )
+    zero = expected(lambda row: row["success"] and whole(row), judged)
+    assert found(overlong="zero") == zero
+    assert found(overlong="drop") == expected(
+        lambda row: row["success"], lambda row: judged(row) and whole(row)
+    )
+    assert len({str(one) for one in (above_half, above_fifth, zero)}) == 3
+    assert read() == kept  # the evaluation's own
+    assert len(sampled(tmp_path / "out")) == 1  # all of the same samples
 
 
 @pytest.mark.parametrize(("n", "looks"), [(["8"], (4, 8)), (["2:4", "16,8"], (2, 3, 4, 8, 16))])
@@ -118,8 +216,11 @@ def test_bad_questions_are_refused_before_anything_is_sampled(
 
 
 def test_a_data_set_cannot_be_probed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="probe samples a task: name one with --task"):
-        plan_probe({"dataset_name": "rows.jsonl", "model_name_or_path": "x", "output_dir": str(tmp_path)})
+    for given in ({}, {"dataset_name": "rows.jsonl", "model_name_or_path": "x", "output_dir": str(tmp_path)}):
+        with pytest.raises(InputError, match=r"probe samples a task, .*\(--config .*\(--task subset_sum\)"):
+            plan_probe(given)
+    with pytest.raises(InputError, match="a recipe with stages is one run after another"):
+        plan_probe({"stages": []})
 
 
 def test_nothing_is_measured_twice(fields: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """One process of a run that refills dead groups: rewards say which prompts are live, the engine samples.
 
-Run with: torchrun … refilling_rank.py POLICY_FOLDER OUTPUT.json ROWS_PER_PROCESS
+Run with: torchrun … refilling_rank.py POLICY_FOLDER OUTPUT.json ROWS_PER_PROCESS [LIVE_PROMPT]
 """
 
 import faulthandler
@@ -23,14 +23,14 @@ KINDS = ["live", "dead", "dead", "dead", *["dead", "live", "dead"] * 12]
 """The first rank's groups are live and dead, the second's both dead."""
 
 
-def main(policy: str, output: str, rows: int) -> None:
+def main(policy: str, output: str, rows: int, live: str = LIVE) -> None:
     faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
     calls: list[list[str]] = []
 
     def reward(prompts: list[str], id: list[str], **_: Any) -> list[float]:
         calls.append(id[::GROUP])
-        return [float(prompt == LIVE and row % GROUP == 0) for row, prompt in enumerate(prompts)]
+        return [float(prompt == live and row % GROUP == 0) for row, prompt in enumerate(prompts)]
 
     batches: list[dict[str, Any]] = []
 
@@ -89,4 +89,4 @@ def main(policy: str, output: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -12,11 +12,11 @@ SCRIPT = Path(__file__).with_name("refilling_rank.py")
 
 
 def launch(
-    environment: dict[str, str], policy: Path, output: Path, rows: int
+    environment: dict[str, str], policy: Path, output: Path, rows: int, *live: str
 ) -> "subprocess.CompletedProcess[str]":
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     return subprocess.run(
-        [*launcher, str(SCRIPT), str(policy), str(output), str(rows)],
+        [*launcher, str(SCRIPT), str(policy), str(output), str(rows), *live],
         env=environment,
         capture_output=True,
         text=True,
@@ -72,3 +72,18 @@ def test_groups_split_over_ranks_are_refused(
     refused = launch(environment, policy_folder, tmp_path / "out.json", 6)
     assert refused.returncode != 0
     assert "groups of num_generations=4 are split over ranks, which have 6 rows" in refused.stderr
+
+
+@pytest.mark.slow
+def test_ranks_stop_together_without_signal(
+    policy_folder: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """And not before the first one has saved the checkpoint."""
+    stopped = launch(environment, policy_folder, tmp_path / "out.json", 2 * GROUP, "none is")
+    assert stopped.returncode != 0
+    drawn = (2 + 8 * 2) * 2  # two places of each rank, and eight rounds
+    says = f"no group has any signal at step 0: {GROUP * drawn} rollouts of {drawn} prompts"
+    assert stopped.stderr.count(f"NoSignalError: {says}") >= 2
+    checkpoint = tmp_path / "out.json.d" / "checkpoint-0"
+    assert (checkpoint / "trainer_state.json").is_file()
+    assert json.loads((checkpoint / "maxrl_state.json").read_text())["rollouts"] == GROUP * drawn

@@ -196,7 +196,7 @@ def test_a_state_advances_without_advantages(estimator: Any) -> None:
     _, state = estimator([[1, 1, 1, 0]])
     assert estimator.advance(None, [[1, 1, 1, 0]]) == state
     rewards, ids, mask = [1.0, 0.0, 0.0, 0.0, 1.0], ["a", "b", "a", "b", "b"], [True] * 4 + [False]
-    expected = estimator(rewards, state, mask, group_ids=ids)[1]
+    expected = estimator([[1, 0, NAN], [0, 0, NAN]], state)[1]
     assert estimator.advance(state, rewards, mask, group_ids=ids) == expected != state
     with pytest.raises(InputError, match="is no state of estimator"):
         estimator.advance({"other": 1}, [[1, 0]])

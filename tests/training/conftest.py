@@ -1,10 +1,12 @@
 """Training runs of these tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.training.kinds import Rewards, data
+from tests.training.runs import Recording
 from tests.training.settings import settings
 from transformers import Qwen2ForCausalLM
 
@@ -40,3 +42,27 @@ def make_trainer(
         )
 
     return make
+
+
+@pytest.fixture
+def run_kinds(make_trainer: Any) -> Callable[..., tuple[Recording, Rewards]]:
+    """A run on prompts in order, four groups of four a step."""
+
+    def run(kinds: Sequence[str], **fields: Any) -> tuple[Recording, Rewards]:
+        rewards = fields.pop("reward_funcs", Rewards())
+        trainer = make_trainer(
+            Recording,
+            train_dataset=data(kinds),
+            reward_funcs=rewards,
+            **{
+                "per_device_train_batch_size": 16,
+                "shuffle_dataset": False,
+                "max_steps": 1,
+                "num_completions_to_print": 0,
+                **fields,
+            },
+        )
+        trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+        return trainer, rewards
+
+    return run

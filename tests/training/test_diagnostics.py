@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from tests.training.runs import dictated, logs
 
-from maxrl.objectives import MaxRL
+from maxrl.objectives import MaxRL, SuccessWeighted
 from maxrl.objectives.diagnostics import group_diagnostics
 from maxrl.training.diagnostics import pass_rates, prompt_id
 from maxrl.training.progress import MOST_PROMPTS, Progress
@@ -70,14 +70,18 @@ def test_a_step_of_two_generations_keeps_both(make_trainer: Any) -> None:
     assert [row["step"] for row in trainer.diagnostics] == [2, 2]
 
 
-def test_a_prompt_without_an_id_is_known_by_what_it_says() -> None:
+def test_a_prompt_without_an_id_is_known_by_its_row() -> None:
     chat = [{"role": "user", "content": "1 + 1"}]
     assert prompt_id({"prompt": "1", "id": 7}) == "7"
     names = [prompt_id({"prompt": prompt}) for prompt in ("1", "2", chat)]
     assert len({*names}) == 3
     assert all(len(name) == 12 for name in names)
-    assert prompt_id({"prompt": "1", "id": None}) == names[0]
+    assert prompt_id({"prompt": "1"}) == names[0]
+    assert len(prompt_id({"prompt": "1", "id": None})) == 12, "an empty id is none"
     assert prompt_id({"prompt": [{"content": "1 + 1", "role": "user"}]}) == names[2]
+    answers = [prompt_id({"prompt": "1", "answer": answer}) for answer in ("2", "3")]
+    assert len({names[0], *answers}) == 3
+    assert prompt_id({"answer": "2", "prompt": "1"}) == answers[0]
     pictures = [{"prompt": [{"role": "user", "content": [object()]}]} for _ in range(2)]
     assert prompt_id(pictures[0]) == prompt_id(pictures[1]), "no address in memory"
 
@@ -112,7 +116,8 @@ def test_rollouts_and_tokens_are_totals(make_trainer: Any, steps_per_generation:
         assert row["completion_tokens"] == pytest.approx(tokens)
 
 
-def test_only_tokens_of_the_policy_are_counted(make_trainer: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("theirs", [-100.0, float("nan")])
+def test_only_tokens_of_the_policy_are_counted(make_trainer: Any, tokenizer: Any, theirs: float) -> None:
     """Of four tokens an environment wrote the second and the third."""
 
     def rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -120,11 +125,14 @@ def test_only_tokens_of_the_policy_are_counted(make_trainer: Any, tokenizer: Any
         return {
             "prompt_ids": [tokenizer(prompt)["input_ids"] for prompt in prompts],
             "completion_ids": [[*words, tokenizer.eos_token_id]] * len(prompts),
-            "logprobs": [[-1.0] * 4] * len(prompts),
+            "logprobs": [[-1.0, theirs, theirs, -2.0]] * len(prompts),
             "env_mask": [[1, 0, 0, 1]] * len(prompts),
         }
 
-    trainer = make_trainer(reward_funcs=dictated(STEPS), rollout_func=rollouts, max_steps=1)
+    trainer = make_trainer(
+        reward_funcs=dictated(STEPS), rollout_func=rollouts, max_steps=1, estimator=SuccessWeighted()
+    )
     trainer.train()
     assert trainer.progress.completion_tokens == 8 * 2
+    assert logs(trainer)[0]["weighted_nll"] == 3  # −Σ w log π/Σ w, and each log π is −1 − 2
     assert logs(trainer)[0]["frac_truncated"] == 0

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from maxrl.objectives import (
     MaxRL,
     SuccessWeighted,
 )
+from maxrl.training.estimating import Estimating
 from maxrl.training.progress import STATE
 
 HYBRID = Hybrid(first=GRPO(), then=MaxRL(), steps=2)
@@ -227,6 +229,75 @@ def test_another_estimator_begins_without_memory(make_trainer: Any, caplog: pyte
     ]
     assert resumed.estimating.states[""].keys() == {"above"}
     assert resumed.progress.rollouts == 2 * before.progress.rollouts == 16
+
+
+def test_where_neither_remembers_nothing_is_said(make_trainer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stopped(make_trainer, estimator=GRPO())
+    for resumed, words in ((MaxRL(), 0), (SWITCH, 1)):
+        with caplog.at_level(logging.WARNING, logger="maxrl"):
+            make_trainer(estimator=resumed, max_steps=2).train(resume_from_checkpoint=True)
+        assert len(said(caplog)) == words
+
+
+def test_orders_are_lowered_by_the_estimator_that_is_met(make_trainer: Any) -> None:
+    """Of four rollouts one group has three: enough for the first stage, not for the second. Evaluations have two each."""
+    trainer = make_trainer(
+        estimator=Hybrid(first=MaxRL(order=2), then=MaxRL(order=4), steps=1),
+        reward_funcs=dictated([[1, 0, 0, None, 1, 1, 0, 0]]),
+        max_steps=2,
+        eval_dataset=Dataset.from_dict({"prompt": ["1", "2"]}),
+        eval_strategy="steps",
+        eval_steps=1,
+        per_device_eval_batch_size=4,
+        num_generations_eval=2,
+    )
+    trainer.train()
+    assert [row["frac_order_lowered"] for row in logs(trainer)] == [0, 0.5]
+    evaluations = [row for row in trainer.state.log_history if "eval_success_rate" in row]
+    assert len(evaluations) == 2
+    assert not any("eval_frac_order_lowered" in row for row in evaluations)
+
+
+@dataclass(frozen=True)
+class Watched(SuccessWeighted):
+    """Keeps the batches whose statistics are asked for."""
+
+    seen: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+
+    def statistics(self, rewards_GN: torch.Tensor) -> dict[str, float]:
+        self.seen.append(rewards_GN)
+        return super().statistics(rewards_GN)
+
+
+def test_statistics_are_computed_once_for_all_tasks() -> None:
+    estimator = Watched()
+    signal = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    assert Estimating(estimator).metrics(signal, ["a", "b", "a"], 0)["n_correct"] == 3
+    (seen,) = estimator.seen
+    assert seen.tolist() == [[1, 0], [0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "tasks", "warnings"),
+    [
+        (SWITCH, ["a", "b"], 1),
+        (SuccessWeighted(), ["a", "b"], 1),
+        (SuccessWeighted(threshold=20.0), ["a", "b"], 1),
+        (SuccessWeighted(scope="group"), ["a", "b"], 0),
+        (MaxRL(), ["a", "b"], 0),
+        (SWITCH, ["a", "a"], 0),
+        (SWITCH, ["a"], 0),
+    ],
+)
+def test_tasks_of_one_group_each_are_warned_of_once(
+    estimator: Any, tasks: list[str], warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    estimating = Estimating(estimator)
+    with caplog.at_level(logging.WARNING, logger="maxrl"):
+        for step in range(2):
+            estimating.advance(torch.tensor([[1.0, 0.0]] * len(tasks)), tasks, step)
+    assert len(said(caplog)) == warnings
+    assert all("each of the 2 groups of a batch has a task of its own" in words for words in said(caplog))
 
 
 def test_a_checkpoint_without_its_state_is_said_and_a_wrong_state_refused(

@@ -1,8 +1,6 @@
-"""Dead groups give way to live ones, all that was drawn is counted, and a run without signal stops."""
+"""Dead groups give way to live ones, and all that was drawn is counted."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
+from tests.training.kinds import LIVE, Rewards, data
 from tests.training.runs import Recording, logs
 from tests.training.settings import settings
 
-from maxrl.errors import InputError, NoSignalError
-from maxrl.objectives import AdaptiveSwitch, CurveRL, MaxRL, SuccessWeighted
+from maxrl.errors import InputError
+from maxrl.objectives import RLOO, AdaptiveSwitch, CurveRL, SuccessWeighted
 from maxrl.training import MaxRLConfig
-from maxrl.training.progress import STATE
+from maxrl.training.diagnostics import prompt_id
 from maxrl.training.refill import (
     CompletionsTable,
     DrawMetrics,
@@ -27,61 +26,13 @@ from maxrl.training.refill import (
     refuse_refill,
 )
 
-LIVE = "1 2 3"
-DEAD = "4 4 4"
 
-
-def data(kinds: Sequence[str]) -> Dataset:
-    """Prompts in this order, each with its number as its id."""
-    return Dataset.from_dict(
-        {
-            "prompt": [{"live": LIVE, "dead": DEAD}[kind] for kind in kinds],
-            "id": [str(number) for number in range(len(kinds))],
-        }
-    )
-
-
-class Rewards:
-    """One of four rollouts succeeds on a live prompt, none on a dead one. Remembers which prompts it scored."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-        self.__name__ = "by_prompt"
+class HalfDead(Rewards):
+    """Of each generation the first half of the groups is live; what rounds draw is dead."""
 
     def __call__(self, prompts: Any, completions: Any, id: list[str], **_: Any) -> list[float]:
         self.calls.append(id[::4])
-        return [float(prompt == LIVE and row % 4 == 0) for row, prompt in enumerate(prompts)]
-
-
-class Alternating(Rewards):
-    """Every second rollout succeeds."""
-
-    def __call__(self, prompts: Any, completions: Any, id: list[str], **_: Any) -> list[float]:
-        return [float(row % 2) for row in range(len(prompts))]
-
-
-@pytest.fixture
-def run(make_trainer: Any) -> Callable[..., tuple[Recording, Rewards]]:
-    """A run on prompts in order, four groups of four a step."""
-
-    def run(kinds: Sequence[str], **fields: Any) -> tuple[Recording, Rewards]:
-        rewards = fields.pop("reward_funcs", Rewards())
-        trainer = make_trainer(
-            Recording,
-            train_dataset=data(kinds),
-            reward_funcs=rewards,
-            **{
-                "per_device_train_batch_size": 16,
-                "shuffle_dataset": False,
-                "max_steps": 1,
-                "num_completions_to_print": 0,
-                **fields,
-            },
-        )
-        trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
-        return trainer, rewards
-
-    return run
+        return [float(len(prompts) == 16 and row < 8 and row % 4 == 0) for row in range(len(prompts))]
 
 
 def prompts_of(trainer: Recording, tokenizer: Any) -> list[str]:
@@ -93,11 +44,11 @@ def prompts_of(trainer: Recording, tokenizer: Any) -> list[str]:
     ]
 
 
-def test_dead_groups_are_replaced_and_live_ones_stay(run: Any, tokenizer: Any) -> None:
+def test_dead_groups_are_replaced_and_live_ones_stay(run_kinds: Any, tokenizer: Any) -> None:
     """Two of four are dead; of eight further prompts half are live, so that a few rounds always find two."""
     kinds = ["dead", "live", "dead", "live"] + ["dead", "live"] * 10
-    trainer, rewards = run(kinds, refill_dead_groups=8)
-    plain, _ = run(kinds)
+    trainer, rewards = run_kinds(kinds, refill_dead_groups=8)
+    plain, _ = run_kinds(kinds)
     assert trainer.advantages == [[3, -1, -1, -1] * 4]
     assert prompts_of(trainer, tokenizer) == [LIVE] * 4
     ours, theirs = trainer.batches[0], plain.batches[0]
@@ -131,17 +82,17 @@ def test_dead_groups_are_replaced_and_live_ones_stay(run: Any, tokenizer: Any) -
     assert "refill_rounds" not in logs(plain)[0]
 
 
-def test_the_rounds_are_few_and_the_seeds_differ(run: Any) -> None:
+def test_the_rounds_are_few_and_the_seeds_differ(run_kinds: Any) -> None:
     """One live prompt among the four, none among the others: two rounds of three, then the dead ones stay."""
     kinds = ["live", *["dead"] * 30]
-    trainer, rewards = run(kinds, refill_dead_groups=2)
+    trainer, rewards = run_kinds(kinds, refill_dead_groups=2)
     assert [len(call) for call in rewards.calls] == [4, 3, 3]
     assert trainer.advantages == [[3, -1, -1, -1] + [0] * 12]
     assert logs(trainer)[0]["refill_rounds"] == 2
     assert logs(trainer)[0]["groups_refilled"] == 0
     assert logs(trainer)[0]["rollouts"] == 40
-    again, same = run(kinds, refill_dead_groups=2)
-    _, others = run(kinds, refill_dead_groups=2, seed=1)
+    again, same = run_kinds(kinds, refill_dead_groups=2)
+    _, others = run_kinds(kinds, refill_dead_groups=2, seed=1)
     assert same.calls == rewards.calls
     assert others.calls != rewards.calls
     assert again.progress == trainer.progress
@@ -163,88 +114,73 @@ def test_rounds_draw_other_random_numbers(make_trainer: Any) -> None:
     assert len({tuple(completions) for completions in seen}) == 3
 
 
-def test_the_data_set_may_run_out(run: Any) -> None:
-    trainer, rewards = run(["live", *["dead"] * 5], refill_dead_groups=9)
+def test_the_data_set_may_run_out(run_kinds: Any) -> None:
+    trainer, rewards = run_kinds(["live", *["dead"] * 5], refill_dead_groups=9)
     assert [len(call) for call in rewards.calls] == [4, 2]
     assert sorted(rewards.calls[0] + rewards.calls[1]) == ["0", "1", "2", "3", "4", "5"]
     assert logs(trainer)[0]["refill_rounds"] == 1
 
 
-def test_no_signal_saves_a_checkpoint_and_stops(run: Any, tmp_path: Path) -> None:
-    """At the second step; a run that goes on from the checkpoint with other rewards has all of it counted."""
-    calls: list[int] = []
+def test_a_group_without_a_token_to_train_on_is_not_live(run_kinds: Any, tokenizer: Any) -> None:
+    """Of each draw all but the last two groups are cut off, and TRL masks them."""
 
-    def first_step_only(completions: Any, trainer_state: Any, **_: Any) -> list[float]:
-        calls.append(len(completions))
-        return [float(row % 4 == 0 and trainer_state.global_step == 0) for row in range(len(completions))]
+    def rollouts(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        words = tokenizer("1 2", add_special_tokens=False)["input_ids"]
+        whole = [row >= len(prompts) - 8 for row in range(len(prompts))]
+        completions = [[*words, tokenizer.eos_token_id] if it else words for it in whole]
+        return {
+            "prompt_ids": [tokenizer(prompt)["input_ids"] for prompt in prompts],
+            "completion_ids": completions,
+            "logprobs": [[-1.0] * len(ids) for ids in completions],
+        }
 
-    kinds = ["dead"] * 40
-    with pytest.raises(NoSignalError) as stopped:
-        run(kinds, refill_dead_groups=2, max_steps=3, reward_funcs=first_step_only)
-    message = str(stopped.value)
-    assert (
-        "no group has any signal at step 1: 48 rollouts of 12 prompts were drawn (success rate 0)" in message
+    trainer, rewards = run_kinds(
+        ["live"] * 12,
+        refill_dead_groups=3,
+        mask_truncated_completions=True,
+        rollout_func=rollouts,
     )
-    for remedy in ("easier problems", "warm", "num_generations (now 4)", "refill_dead_groups", "maxrl probe"):
-        assert remedy in message
-    assert calls == [16] * 4
-    assert (tmp_path / "checkpoint-1" / "trainer_state.json").is_file()
-    assert json.loads((tmp_path / "checkpoint-1" / STATE).read_text())["rollouts"] == 16 + 48
-    trainer, _ = run(kinds, max_steps=3, resume_from_checkpoint=True, reward_funcs=Alternating())
-    assert trainer.progress.rollouts == 16 + 48 + 32
-
-
-def test_what_was_spent_without_signal_is_logged(make_trainer: Any) -> None:
-    trainer = make_trainer(train_dataset=data(["dead"] * 20), reward_funcs=Rewards(), refill_dead_groups=1)
-    with pytest.raises(NoSignalError):
-        trainer.train()
-    assert trainer.state.log_history[-1]["rollouts"] == 16
-    assert trainer.state.log_history[-1]["success_rate"] == 0
-
-
-def test_nothing_scored_is_said(make_trainer: Any) -> None:
-    def broken(completions: Any, **_: Any) -> list[None]:
-        return [None] * len(completions)
-
-    with pytest.raises(NoSignalError, match="none was scored"):
-        make_trainer(train_dataset=data(["dead"] * 20), reward_funcs=broken, refill_dead_groups=1).train()
-
-
-def test_without_refill_a_run_without_signal_goes_on(run: Any) -> None:
-    trainer, _ = run(["dead"] * 12, max_steps=3)
-    assert trainer.state.global_step == 3
+    assert [len(call) for call in rewards.calls] == [4, 2]
+    assert trainer.batches[0]["completion_mask"].sum(dim=1).tolist() == [3] * 16
+    assert logs(trainer)[0]["groups/live"] == 1, "by its advantages"
 
 
 @pytest.mark.parametrize(
     ("estimator", "before", "after"),
     [
         # 2 of 16 rollouts succeed at first; with the refills it is 4 of 24: the switch at 15 % sees those.
-        (AdaptiveSwitch(at=0.15, hysteresis=0.0), MaxRL(), {"above": True}),
+        (AdaptiveSwitch(below=RLOO(), at=0.15, hysteresis=0.0), RLOO(), {"above": True}),
+        # The 4 of 16 that are trained on would pass this one.
+        (AdaptiveSwitch(below=RLOO(), at=0.2, hysteresis=0.0), RLOO(), {"above": False}),
         (CurveRL(), CurveRL().given(), {"pass_rates": [[0.25] * 4]}),
     ],
-    ids=["switch", "curve"],
+    ids=["passed", "not passed", "curve"],
 )
 def test_a_memory_advances_once_by_all_that_was_drawn(
-    run: Any, estimator: Any, before: Any, after: Any
+    run_kinds: Any, estimator: Any, before: Any, after: Any
 ) -> None:
     kinds = ["live", "dead", "live", "dead", "live", "live"]
-    trainer, rewards = run(kinds, refill_dead_groups=4, estimator=estimator)
+    trainer, rewards = run_kinds(kinds, refill_dead_groups=4, estimator=estimator)
     assert [len(call) for call in rewards.calls] == [4, 2]
     assert trainer.estimating.states == {"": after}
-    group = estimator.given()(torch.tensor([[1.0, 0, 0, 0]]))[0].tolist()
+    group = before(torch.tensor([[1.0, 0, 0, 0]]))[0].tolist()
     assert trainer.advantages == [group * 4]
 
 
-def test_a_sum_over_the_batch_goes_over_what_is_trained_on(run: Any) -> None:
+def test_a_sum_over_the_batch_goes_over_what_is_trained_on(run_kinds: Any) -> None:
     """n/Σw = 16/4 for each success, where each draw apart would give 16/2 or 8/2."""
     kinds = ["live", "dead", "live", "dead", "live", "live"]
-    trainer, _ = run(kinds, refill_dead_groups=4, estimator=SuccessWeighted())
+    trainer, _ = run_kinds(kinds, refill_dead_groups=4, estimator=SuccessWeighted(), rollout_backend="engine")
     assert trainer.advantages == [[4, 0, 0, 0] * 4]
+    # So does its loss, −Σ w log π/Σ w.
+    [batch] = trainer.batches
+    logprobs = (batch["sampling_per_token_logps"] * batch["completion_mask"]).sum(dim=1)
+    assert logs(trainer)[0]["weighted_nll"] == pytest.approx(-float(logprobs[::4].mean()), rel=1e-5)
 
 
-def test_the_table_holds_what_is_trained_on(run: Any, tmp_path: Path, tokenizer: Any) -> None:
+def test_the_table_holds_what_is_trained_on(run_kinds: Any, tmp_path: Path, tokenizer: Any) -> None:
     kinds = ["live", "dead", "live", "dead", *["live"] * 8]
-    trainer, _ = run(kinds, refill_dead_groups=1, log_completions=True)
+    trainer, _ = run_kinds(kinds, refill_dead_groups=1, log_completions=True)
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     assert table["prompt"].tolist() == [LIVE] * 16
     assert table["advantage"].tolist() == [3, -1, -1, -1] * 4
@@ -263,11 +199,11 @@ def test_the_table_holds_what_is_trained_on(run: Any, tmp_path: Path, tokenizer:
 
 @pytest.mark.parametrize("backend", ["engine", "transformers"])
 def test_old_and_reference_log_probabilities_move_with_their_rows(
-    run: Any, backend: str, tokenizer: Any
+    run_kinds: Any, backend: str, tokenizer: Any
 ) -> None:
     """Of the first batch of a run they are those of the policy as it is: computed anew from the merged batch."""
     kinds = ["live", "dead", "live", "dead", *["live"] * 8]
-    trainer, _ = run(
+    trainer, _ = run_kinds(
         kinds, refill_dead_groups=1, rollout_backend=backend, beta=0.1, num_iterations=2, learning_rate=0.0
     )
     batch = trainer.batches[0]
@@ -339,8 +275,46 @@ def test_further_prompts_are_distinct_and_not_taken() -> None:
     assert set(counted) == {str(number) for number in range(2, 10)}
     assert max(counted.values()) < 2 * min(counted.values())  # 112 on average, deviation 8
     assert len(further_prompts(rows, 20, {"0"}, "s")) == 9
-    doubled = Dataset.from_dict({"prompt": ["1", "1", "2"]})  # no ids: a prompt is what it says
+    doubled = Dataset.from_dict({"prompt": ["1", "1", "2"]})  # no ids: a prompt is its row
     assert len(further_prompts(doubled, 3, set(), "s")) == 2
+    answered = doubled.add_column("answer", ["2", "3", "2"])
+    assert len(further_prompts(answered, 3, set(), "s")) == 3
+    assert [row["answer"] for row in further_prompts(answered, 3, {prompt_id(answered[0])}, "s")] == [
+        "3",
+        "2",
+    ]
+
+
+def test_no_more_rows_are_read_than_needed() -> None:
+    class Counting:
+        """A data set of rows that count who asks for them."""
+
+        read = 0
+
+        def __len__(self) -> int:
+            return 1000
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            self.read += 1
+            return {"prompt": "1", "id": index}
+
+    rows = Counting()
+    further_prompts(rows, 2, {str(number) for number in range(500)}, "s")  # type: ignore[arg-type]
+    assert 2 <= rows.read < 30
+
+
+def test_every_round_of_every_step_draws_its_own(run_kinds: Any) -> None:
+    """Half the groups are dead throughout; the ids that a round draws would repeat if its seed did."""
+    _, rewards = run_kinds(
+        ["live", "dead"] * 2 + ["dead"] * 400,
+        refill_dead_groups=2,
+        reward_funcs=HalfDead(),
+        max_steps=3,
+    )
+    rounds = [tuple(call) for call in rewards.calls if len(call) == 2]
+    assert len(rounds) == 6
+    assert len({*rounds}) == 6
+    assert len({prompt for call in rounds for prompt in call}) >= 10, "twelve of 400 rows"
 
 
 def test_metrics_of_draws_become_one_entry() -> None:

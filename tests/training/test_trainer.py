@@ -1,5 +1,6 @@
 """`MaxRLTrainer` runs for real on a policy of a few thousand weights."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from maxrl.errors import InputError, RewardError
 from maxrl.objectives import MaxRL
 from maxrl.tasks import SubsetSum
 from maxrl.training import MaxRLConfig, MaxRLTrainer, TaskReward, task_dataset
+from maxrl.training.progress import STATE
 
 Rows = list[dict[str, float]]
 
@@ -226,6 +228,60 @@ def test_a_negative_reward_saves_a_checkpoint_and_names_the_remedies(train: Any,
     train(reward_funcs=turns_negative, correctness_threshold=0.0)
     calls.clear()
     train(reward_funcs=turns_negative, advantage_estimator="rloo")
+
+
+def turning(later: list[float]) -> Callable[..., list[float]]:
+    """Every second rollout succeeds; at step 1 rewards are these, over and over."""
+
+    def reward(completions: Any, trainer_state: Any, **_: Any) -> list[float]:
+        pattern = later if trainer_state.global_step == 1 else [0.0, 1.0]
+        return [pattern[index % len(pattern)] for index in range(len(completions))]
+
+    return reward
+
+
+def test_the_checkpoint_of_the_very_step_counts_what_was_spent_since(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(RewardError, match="stopped at step 1"):
+        train(reward_funcs=turning([-1.0, 1.0]), save_strategy="steps", save_steps=1)
+    assert json.loads((tmp_path / "checkpoint-1" / STATE).read_text())["rollouts"] == 8 + 8
+
+
+def test_a_negative_reward_in_an_evaluation_between_steps_stops_alike(
+    train: Any, tmp_path: Path, task: SubsetSum
+) -> None:
+    fields = {
+        "eval_dataset": task_dataset(task, "eval", 4),
+        "per_device_eval_batch_size": 4,
+        "num_generations_eval": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+    }
+    with pytest.raises(RewardError, match=r"stopped at step 1; a checkpoint was saved"):
+        train(reward_funcs=turning([-1.0, 1.0]), **fields)
+    assert (tmp_path / "checkpoint-1" / "trainer_state.json").is_file()
+    assert json.loads((tmp_path / "checkpoint-1" / STATE).read_text())["rollouts"] == 8
+
+
+def test_an_evaluation_by_itself_saves_nothing(make_trainer: Any, tmp_path: Path, task: SubsetSum) -> None:
+    trainer = make_trainer(
+        reward_funcs=alternating(-1.0), eval_dataset=task_dataset(task, "eval", 4), num_generations_eval=2
+    )
+    with pytest.raises(RewardError) as refused:
+        trainer.evaluate()
+    assert "checkpoint" not in str(refused.value)
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_an_estimator_of_ones_own_that_fails_saves_a_checkpoint(make_trainer: Any, tmp_path: Path) -> None:
+    """It divides by a standard deviation, which is 0 at step 1."""
+
+    def standardised(rewards: torch.Tensor) -> torch.Tensor:
+        return (rewards - rewards.mean(dim=1, keepdim=True)) / rewards.std(dim=1, keepdim=True)
+
+    trainer = make_trainer(reward_funcs=turning([1.0]), estimator=standardised)
+    with pytest.raises(InputError, match=r"(?s)finite advantages.*stopped at step 1; a checkpoint was saved"):
+        trainer.train()
+    assert (tmp_path / "checkpoint-1" / "trainer_state.json").is_file()
 
 
 @pytest.mark.parametrize(

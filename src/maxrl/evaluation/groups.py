@@ -154,12 +154,16 @@ def expect_groups(
     )
 
 
-def least_rollouts_for(problems: Sequence[ProblemCounts], live: float, most: int) -> int | None:
-    """The least N up to `most` at which that share of groups is expected to be live; None where there is none.
+def least_rollouts_for(problems: Sequence[ProblemCounts], live: float) -> int | None:
+    """The least N at which that share of groups is expected to be live; None where there is none.
 
-    The share grows with N: each prompt's chance of a dead and of a mastered group falls.
+    N goes up to the fewest verdicts on a prompt, so that every N is asked about the same prompts. Over these the share
+    grows with N: each prompt's chance of a dead and of a mastered group falls.
+
+    Raises:
+        InputError: a prompt with less than 2 verdicts.
     """
-    low, high = 2, most
+    low, high = 2, min(problem.scored for problem in problems)
     if expect_groups(problems, high).live < live:
         return None
     while low < high:
@@ -242,7 +246,8 @@ def _rates(problems: Sequence[ProblemCounts]) -> list[float]:
     rates = [_rate(problem) for problem in problems if problem.scored]
     if not rates:
         raise InputError(
-            "the verifier failed on every sample of every prompt: there is no pass rate to measure"
+            "no sample of any prompt has a verdict (the verifier failed on it, or overlong=drop left it out): there is no "
+            "pass rate to measure"
         )
     return rates
 

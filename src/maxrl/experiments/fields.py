@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,8 +77,17 @@ def _typed_stages(listed: object, parser: "_Parser", path: str | None) -> list[F
     return [_typed(stage, parser, f"{path}: stage {number}") for number, stage in enumerate(listed, 1)]
 
 
-def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str:
-    """Every option of a command that takes a recipe: its own, ours, the task's, then TRL's."""
+def help_text(
+    argv: Sequence[str], prog: str, extra: Sequence[type] = (), only: Collection[str] | None = None
+) -> str:
+    """The options of a command that takes a recipe: its own, ours, the task's, then TRL's.
+
+    Args:
+        argv: the words after the command; they may name the task.
+        prog: the command.
+        extra: dataclasses whose fields the command takes beside those of a recipe; all are shown.
+        only: the fields of a recipe that matter to the command, each shown in one spelling; by default all, in both.
+    """
     task = option_given(_take_config(argv)[1], "task") or next(iter(TASKS))
     ours = [RunArguments, TASKS[task], EvalSettings, TinyModel, WarmStart]
     parts = [("", list(extra))] if extra else []
@@ -86,10 +95,22 @@ def help_text(argv: Sequence[str], prog: str, extra: Sequence[type] = ()) -> str
     parts += [("the model and its adapters", [ModelConfig]), ("data sets", [DatasetMixtureConfig])]
     texts = [f"usage: {prog} [--config RECIPE.yaml] [--dry-run] [-q] [--FIELD VALUE …]"]
     for title, classes in parts:
-        text = _parser(classes).format_help().split("options:", 1)[1]
+        parser = _parser(classes)
+        if only is not None and title:
+            _show_only(parser, only)
+        text = parser.format_help().split("options:", 1)[1]
         kept = "\n".join(line for line in text.splitlines() if "show this help" not in line)
-        texts.append(f"{title or prog}:{kept}")
+        if kept.strip():
+            texts.append(f"{title or prog}:{kept}")
     return "\n\n".join(texts)
+
+
+def _show_only(parser: "_Parser", names: Collection[str]) -> None:
+    """Leave the other options out of the help, and the spellings with - for _."""
+    for action in parser._actions:
+        action.option_strings = action.option_strings[:1]
+        if action.dest not in {*names, "help"}:
+            action.help = argparse.SUPPRESS
 
 
 class _Parser(TrlParser):

@@ -1,5 +1,6 @@
 """Whether training is likely to help, from measured pass rates: a verdict with its reasons, and what to change."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,8 +17,8 @@ WORKABLE_LIVE = 0.5
 ours, on the safe side of the reports above; nobody has measured where between .35 and 1 training begins to pay."""
 
 FEWEST_ROLLOUTS = 8
-"""Least N that is no reason for doubt. The published MaxRL weighs prompts as truncation order N − 1 does, plain RL at N = 2;
-gains are reported for N well above 2."""
+"""Least N that is no reason for doubt. At N = 2 the published MaxRL is plain RL; gains are reported for N well above 2. The
+bound itself is ours."""
 
 SHORT_OF_ROLLOUTS = 16
 """N up to which a caution is in place: with N = 8 to 16 and short budgets, models of 1.7B to 4B gained nothing or lost."""
@@ -30,6 +31,15 @@ _ORDER: tuple[Outlook, ...] = ("likely", "doubtful", "unlikely")
 
 
 @dataclass(frozen=True, kw_only=True)
+class LargerN:
+    """Advice to raise N; of several the judgement gives the one that asks for most."""
+
+    rollouts: float
+    """The N it asks for; infinite where no N would do."""
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One thing that speaks for or against training, and what would change it."""
 
@@ -37,7 +47,7 @@ class Finding:
     why: str
     """In two or three words."""
     reason: str
-    advice: tuple[str, ...] = ()
+    advice: tuple[str | LargerN, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +88,21 @@ def judge(
         if finding
     ]
     worst = max(found, key=lambda finding: _ORDER.index(finding.outlook))
-    advice = [text for finding in found if finding.outlook != "likely" for text in finding.advice]
-    return Judgement(
-        outlook=worst.outlook,
-        why=worst.why,
-        reasons=tuple(finding.reason for finding in found),
-        advice=tuple(dict.fromkeys(advice)),
+    reasons = [finding.reason for finding in found]
+    if worst.outlook == "likely" and groups.rollouts <= SHORT_OF_ROLLOUTS:
+        reasons.append(
+            f"others report that N = {groups.rollouts} brought nothing with short budgets: plan many steps or a larger N"
+        )
+    return Judgement(outlook=worst.outlook, why=worst.why, reasons=tuple(reasons), advice=_advice_of(found))
+
+
+def _advice_of(found: Sequence[Finding]) -> tuple[str, ...]:
+    """What would change the doubts; a larger N is advised once, the largest."""
+    given = [item for finding in found if finding.outlook != "likely" for item in finding.advice]
+    larger = [item for item in given if isinstance(item, LargerN)]
+    largest = max(larger, key=lambda item: item.rollouts, default=None)
+    return tuple(
+        dict.fromkeys(largest.text if largest and isinstance(item, LargerN) else item for item in given)
     )
 
 
@@ -102,7 +121,8 @@ def _about_live(problems: Sequence[ProblemCounts], groups: ExpectedGroups, warme
     if groups.live >= WORKABLE_LIVE:
         return Finding(outlook="likely", why="workable", reason=reason)
     outlook: Outlook = "unlikely" if groups.live < FEWEST_LIVE else "doubtful"
-    wanted = _larger_rollouts(problems)
+    # Those that the shares are of: another N would else be asked about other prompts.
+    wanted = _larger_rollouts([problem for problem in problems if problem.scored >= groups.rollouts])
     easier = f"easier problems (--sweep measures the task's fields), or {warmer}"
     harder = "harder problems (--sweep measures the task's fields)"
     if groups.mastered >= 2 * groups.dead:
@@ -115,17 +135,20 @@ def _about_live(problems: Sequence[ProblemCounts], groups: ExpectedGroups, warme
     return Finding(outlook=outlook, why="too hard and too easy", reason=reason, advice=(wanted, between))
 
 
-def _larger_rollouts(problems: Sequence[ProblemCounts]) -> str:
-    most = max(problem.scored for problem in problems)
-    least = least_rollouts_for(problems, WORKABLE_LIVE, most)
+def _larger_rollouts(problems: Sequence[ProblemCounts]) -> LargerN:
+    most = min(problem.scored for problem in problems)
+    least = least_rollouts_for(problems, WORKABLE_LIVE)
     if least is not None:
-        return f"a larger N: from --num_generations {least} on, {WORKABLE_LIVE:.0%} of the groups are live"
-    scored = [problem for problem in problems if problem.scored]
-    never = sum(problem.correct == 0 for problem in scored) / len(scored)
-    always = sum(problem.correct == problem.scored for problem in scored) / len(scored)
-    return (
-        f"no N up to {most} makes {WORKABLE_LIVE:.0%} of the groups live: of the prompts, {never:.0%} never and "
-        f"{always:.0%} always succeeded in their samples; more --eval_samples would show whether an N above {most} does"
+        return LargerN(
+            rollouts=least,
+            text=f"a larger N: from --num_generations {least} on, {WORKABLE_LIVE:.0%} of the groups are live",
+        )
+    never = sum(problem.correct == 0 for problem in problems) / len(problems)
+    always = sum(problem.correct == problem.scored for problem in problems) / len(problems)
+    return LargerN(
+        rollouts=math.inf,
+        text=f"no N up to {most} makes {WORKABLE_LIVE:.0%} of the groups live: of the prompts, {never:.0%} never and "
+        f"{always:.0%} always succeeded in their samples; more --eval_samples would show whether an N above {most} does",
     )
 
 
@@ -144,13 +167,26 @@ def _about_hard(rollouts: int, hard: HardPrompts, warmer: str) -> Finding | None
     """Whether the prompts from which something is to be learned are within reach of N."""
     if hard.median is None:
         return None
+    easier = f"easier problems (--sweep measures the task's fields), or {warmer}"
     if hard.rollouts_to_live is None:
+        assert hard.at_most is not None, "comes with a median of 0"
+        assert hard.at_least is not None, "comes with a median of 0"
+        never = (
+            f"the median hard prompt never succeeded in {hard.never_in} samples; its pass rate may still be anything up to "
+            f"{hard.at_most:.1%} (95 % confidence)"
+        )
+        if hard.at_least > rollouts:
+            return Finding(
+                outlook="doubtful",
+                why="hard prompts out of reach",
+                reason=f"{never}: half of its groups are live from N = {hard.at_least} on at the earliest",
+                advice=(easier,),
+            )
         return Finding(
             outlook="doubtful",
-            why="hard prompts out of reach",
-            reason=f"the median hard prompt never succeeded in {hard.never_in} samples, so that it needs more of them than "
-            f"the groups of {rollouts} are likely to hold",
-            advice=(f"easier problems (--sweep measures the task's fields), or {warmer}",),
+            why="hard prompts perhaps out of reach",
+            reason=f"{never}, so that these samples do not tell whether groups of {rollouts} reach it",
+            advice=("more --eval_samples, which tell how hard the hard prompts are", easier),
         )
     where = (
         f"the median hard prompt succeeds in {hard.median:.1%} of its samples; half of its groups are live from "
@@ -162,22 +198,22 @@ def _about_hard(rollouts: int, hard: HardPrompts, warmer: str) -> Finding | None
         outlook="doubtful",
         why="hard prompts out of reach",
         reason=where,
-        advice=(f"a larger N: --num_generations {hard.rollouts_to_live} reaches the median hard prompt",),
+        advice=(
+            LargerN(
+                rollouts=hard.rollouts_to_live,
+                text=f"a larger N: --num_generations {hard.rollouts_to_live} reaches the median hard prompt",
+            ),
+        ),
     )
 
 
 def _about_rollouts(rollouts: int) -> Finding | None:
-    if rollouts < FEWEST_ROLLOUTS:
-        return Finding(
-            outlook="doubtful",
-            why="small groups",
-            reason=f"N = {rollouts} weighs prompts nearly as plain RL does; gains are reported for N well above 2",
-            advice=(f"a larger N: --num_generations {2 * FEWEST_ROLLOUTS} or more",),
-        )
-    if rollouts <= SHORT_OF_ROLLOUTS:
-        return Finding(
-            outlook="likely",
-            why="workable",
-            reason=f"others report that N = {rollouts} brought nothing with short budgets: plan many steps or a larger N",
-        )
-    return None
+    if rollouts >= FEWEST_ROLLOUTS:
+        return None
+    enough = 2 * FEWEST_ROLLOUTS
+    return Finding(
+        outlook="doubtful",
+        why="small groups",
+        reason=f"N = {rollouts} is small: gains are reported for N well above 2, where the published MaxRL is plain RL",
+        advice=(LargerN(rollouts=enough, text=f"a larger N: --num_generations {enough} or more"),),
+    )

@@ -11,12 +11,14 @@ interrupted sweep is given again, nor when another N or estimator is asked about
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from maxrl.errors import InputError, MaxRLError
@@ -37,10 +39,20 @@ from maxrl.experiments.probe_records import Probe, Reading, Row, named
 from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy
 from maxrl.experiments.sweeps import parse_sweep, settings_of, split_values
-from maxrl.objectives import AnyEstimator, SuccessWeighted, as_estimator
+from maxrl.objectives import AnyEstimator, Estimator, as_estimator, looks_at_batch
+from maxrl.tasks import TASKS
+from maxrl.training import MaxRLConfig
+from maxrl.training.signal import estimator_signal
 
 RECORD = "measured.json"
 """What was measured in a folder; written last."""
+
+UNSAMPLED: dict[str, tuple[Any, ...]] = {
+    "min_p": (None, 0.0),
+    "repetition_penalty": (None, 1.0),
+    "generation_kwargs": (None, {}),
+}
+"""Fields that change what training samples and that evaluations do not know → the values that change nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +105,13 @@ def plan_probe(given: Fields) -> Plan:
     names = {item.name for item in fields(ProbeArguments)}
     arguments = ProbeArguments(**{name: value for name, value in given.items() if name in names})
     base = {name: value for name, value in given.items() if name not in names}
+    if not base.get("task") and "stages" not in base:
+        raise InputError(
+            f"probe samples a task, and none is given: name a recipe that has one (--config RECIPE.yaml), or the task "
+            f"itself (--task {' | '.join(TASKS)})"
+        )
     recipe = _as_training_samples(make_recipe(base))
-    if recipe.task is None:
-        raise InputError("probe samples a task: name one with --task")
+    assert recipe.task is not None, "a recipe that names its task has one"
     swept = parse_sweep(arguments.sweep or [], recipe.task.name)
     return Plan(
         recipe=recipe,
@@ -141,7 +157,7 @@ def probe(plan: Plan, *, command: str, console: Console | None = None) -> Probe:
         over_batch=tuple(
             name
             for name, it in plan.estimators.items()
-            if isinstance(it, SuccessWeighted) and it.scope == "batch"
+            if _looks_at_batch(it, plan.recipe.training.num_generations)
         ),
         swept=plan.swept,
         settings={**resolved_fields(plan.recipe), **asdict(plan.recipe.evaluation)},
@@ -174,14 +190,16 @@ def read_counts(
 
     Args:
         problems: verdict counts, one entry per prompt.
-        rollouts: the N to look at, `training` among them.
+        rollouts: the N to look at, `training` among them; others for which no prompt has enough verdicts are left out.
         training: the N that the judgement is about.
         estimators: whose signal is wanted, by name.
         tiny: whether the model is made and warmed up on the spot.
         completion_tokens: that the samples took, for the record.
         sampling_seconds: that they took, for the record.
     """
-    groups = {n: expect_groups(problems, n, estimators) for n in sorted(rollouts)}
+    most = max(problem.scored for problem in problems)
+    looked_at = sorted(n for n in rollouts if n <= most or n == training)
+    groups = {n: expect_groups(problems, n, estimators) for n in looked_at}
     hard = hard_prompts(problems)
     pass_at_1, error = mean_pass_rate(problems)
     return Reading(
@@ -198,8 +216,18 @@ def read_counts(
 
 
 def _as_training_samples(recipe: Recipe) -> Recipe:
-    """The recipe, with evaluations that draw as its training does: it is training's groups that are asked about."""
+    """The recipe, with evaluations that draw as its training does: it is training's groups that are asked about.
+
+    Raises:
+        InputError: training draws in a way that evaluations cannot.
+    """
     training = recipe.training
+    for name, neutral in UNSAMPLED.items():
+        if getattr(training, name) not in neutral:
+            raise InputError(
+                f"probe cannot sample as training would with {name}={getattr(training, name)}: it draws with temperature, "
+                f"top_p and top_k alone; leave {name} out to see the groups without it"
+            )
     drawn = replace(
         recipe.evaluation,
         eval_temperature=training.temperature,
@@ -235,7 +263,26 @@ def _estimators(arguments: ProbeArguments, recipe: Recipe) -> dict[str, AnyEstim
         if len(set(arguments.estimators)) < len(arguments.estimators):
             raise InputError(f"estimators names something twice: {', '.join(arguments.estimators)}")
         return {name: as_estimator(name) for name in arguments.estimators}
-    return {recipe.training.advantage_estimator: recipe.training.estimator(), "grpo": as_estimator("grpo")}
+    own, grpo = recipe.training.estimator(), as_estimator("grpo")
+    shown = {_estimator_label(recipe.training): own}
+    return shown if own == grpo else {**shown, "grpo": grpo}
+
+
+def _looks_at_batch(estimator: AnyEstimator, rollouts: int) -> bool:
+    fixed = estimator if isinstance(estimator, Estimator) else estimator.given(None)
+    return looks_at_batch(fixed, max(rollouts, estimator.least_rollouts))
+
+
+def _estimator_label(training: MaxRLConfig) -> str:
+    """The recipe's estimator as `--estimators` would name it: `maxrl(order=2)`."""
+    options = training.advantage_estimator_kwargs or {}
+    if isinstance(options, str):
+        options = json.loads(options)
+    if not options:
+        return training.advantage_estimator
+    name, opening, written = training.advantage_estimator.strip().partition("(")
+    others = [written.removesuffix(")")] if opening and written != ")" else []
+    return f"{name}({', '.join([*others, *(f'{option}={value!r}' for option, value in options.items())])})"
 
 
 def _row(
@@ -255,7 +302,7 @@ def _row(
         console.print(f"failed: {error}")
         return Row(fields=own, folder=str(folder), reading=None, error=str(error))
     reading = read_counts(
-        found.problems,
+        count_as_training(found.problems, root / folder / "samples.jsonl", recipe.training),
         rollouts=plan.rollouts,
         training=plan.recipe.training.num_generations,
         estimators=plan.estimators,
@@ -264,6 +311,36 @@ def _row(
         sampling_seconds=found.seconds,
     )
     return Row(fields=own, folder=str(folder), reading=reading)
+
+
+def count_as_training(
+    problems: Sequence[ProblemCounts], samples: Path, training: MaxRLConfig
+) -> tuple[ProblemCounts, ...]:
+    """Counts of what the estimator would see: with `correctness_threshold`, and truncated samples as `overlong` says.
+
+    Args:
+        problems: verdict counts of an evaluation without greedy samples.
+        samples: its completions, as many of each problem, in order.
+        training: whose success is meant.
+    """
+    threshold = training.correctness_threshold
+    if threshold is None and training.overlong == "keep":
+        return tuple(problems)
+    with samples.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    verdict = "success" if threshold is None else "reward"
+    rewards = [math.nan if row["error"] is not None else float(row[verdict]) for row in rows]
+    signal = estimator_signal(
+        torch.tensor(rewards).unsqueeze(1),
+        torch.tensor(training.reward_weights if threshold is not None and training.reward_weights else [1.0]),
+        torch.tensor([row["finish_reason"] == "length" for row in rows]),
+        threshold=threshold,
+        overlong=training.overlong,
+    )
+    return tuple(
+        replace(problem, scored=int((~own.isnan()).sum()), correct=int((own == 1).sum()))
+        for problem, own in zip(problems, signal.view(len(problems), -1), strict=True)
+    )
 
 
 def _measure(

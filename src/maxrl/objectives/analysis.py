@@ -206,14 +206,18 @@ class ExactAnalysis:
 
 
 def looks_at_batch(estimator: Estimator, n: int = 2) -> bool:
-    """Whether another group, one that failed, changes what a group of n rollouts gets.
+    """Whether an estimator is declared to look at the whole batch, or is seen to: a function of one's own is.
+
+    Seen: another group, one that failed, changes what a group of n rollouts with a success gets.
 
     >>> from maxrl.objectives import MaxRL, SuccessWeighted
-    >>> looks_at_batch(MaxRL()), looks_at_batch(SuccessWeighted())
+    >>> looks_at_batch(MaxRL()), looks_at_batch(SuccessWeighted(threshold=20.0))
     (False, True)
+    >>> looks_at_batch(Custom(function=lambda rewards_GN: rewards_GN - rewards_GN.nanmean()))
+    True
     """
     group, failed = [1.0] + [0.0] * (n - 1), [0.0] * n
-    return not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
+    return estimator.batch_scoped or not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
 
 
 def _agree(measured: Number, exact: Fraction) -> bool:

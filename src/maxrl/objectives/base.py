@@ -65,6 +65,11 @@ class Estimator(ABC):
         0 means no signal at all: w_0 = 0.
         """
 
+    @property
+    def batch_scoped(self) -> bool:
+        """Whether what a group gets depends on the other groups of its batch."""
+        return False
+
     def statistics(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> dict[str, float]:
         """What this estimator wants logged of a batch; NaN rewards are missing."""
         return {}

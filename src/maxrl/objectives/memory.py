@@ -83,9 +83,25 @@ class EstimatorWithMemory(ABC):
         *,
         group_ids: ArrayLike | None = None,
     ) -> tuple[Tensor, State]:
-        state = self.initial_state() if state is None else state
         advantages = self.given(state)(rewards, mask, group_ids=group_ids)
-        return advantages, self._advance(state, group_rewards(rewards, mask, group_ids).rewards_GN)
+        return advantages, self.advance(state, rewards, mask, group_ids=group_ids)
+
+    def advance(
+        self,
+        state: State | None,
+        rewards: ArrayLike,
+        mask: ArrayLike | None = None,
+        *,
+        group_ids: ArrayLike | None = None,
+    ) -> State:
+        """The state after a batch, without its advantages.
+
+        Raises:
+            InputError: `state` is none that this estimator returned.
+        """
+        self.given(state)  # refuses what is no state
+        state = self.initial_state() if state is None else state
+        return self._advance(state, group_rewards(rewards, mask, group_ids).rewards_GN)
 
     def _remembered(self, state: State | None, key: str, kind: type) -> Any:
         """What a state holds, or holds at the beginning where there is none.

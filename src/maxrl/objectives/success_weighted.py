@@ -75,6 +75,10 @@ class SuccessWeighted(Estimator):
             return 0
         return n if self.scope == "group" and self.threshold >= 0 else None
 
+    @property
+    def batch_scoped(self) -> bool:
+        return self.scope == "batch"
+
     def statistics(self, rewards_GN: Float[Tensor, "groups rollouts"]) -> dict[str, float]:
         scored = int((~rewards_GN.isnan()).sum())
         correct = rewards_GN[rewards_GN > self.threshold]

@@ -12,10 +12,10 @@ from maxrl.objectives.diagnostics import GroupDiagnostics
 
 
 def prompt_id(row: Mapping[str, Any]) -> str:
-    """The `id` of a row of the data set, else a short hash of its prompt."""
+    """The `id` of a row of the data set, else a short hash of the row: one prompt may have several answers."""
     if row.get("id") is not None:
         return str(row["id"])
-    text = json.dumps(row.get("prompt"), sort_keys=True, default=lambda value: type(value).__name__)
+    text = json.dumps(dict(row), sort_keys=True, default=lambda value: type(value).__name__)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

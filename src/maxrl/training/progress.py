@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from trl import GRPOTrainer
 
+from maxrl.evaluation.files import atomic_text
 from maxrl.training.estimating import Estimating
 
 logger = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Progress:
 
 def save_state(checkpoint: Path, progress: Progress, estimator: dict[str, Any]) -> None:
     """Write them into a checkpoint's folder."""
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / STATE).write_text(json.dumps({**vars(progress), "estimator": estimator}))
+    with atomic_text(checkpoint / STATE) as sink:
+        json.dump({**vars(progress), "estimator": estimator}, sink)
 
 
 def load_state(checkpoint: Path) -> tuple[Progress, dict[str, Any]] | None:
@@ -98,11 +98,3 @@ class KeepsProgress(GRPOTrainer):
         if self.model.training:
             logs |= {"rollouts": self.progress.rollouts, "completion_tokens": self.progress.completion_tokens}
         super().log(logs, start_time)
-
-    def _save_before_stopping(self) -> None:
-        """Save a checkpoint, unless there is one of this very step. Every rank sees the gathered rewards and comes here."""
-        checkpoint = self._checkpoint()
-        found = torch.tensor([int(checkpoint.exists())], device=self.accelerator.device)
-        # Decided together: one rank's new folder would keep a later one from saving its part.
-        if not self.accelerator.gather(found).any():
-            self._save_checkpoint(self.model, trial=None)

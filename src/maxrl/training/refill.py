@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maxrl.errors import InputError
 from maxrl.training.diagnostics import prompt_id
 from maxrl.training.signal import Draw
+from maxrl.training.signalless import live_rows
 
 Pick = tuple[int, int]
 """Number of the draw, and of the group within a rank's part of it."""
@@ -49,19 +50,24 @@ def refuse_refill(trainer: Any) -> None:
 
 
 def further_prompts(dataset: Dataset, count: int, taken: set[str], seed: str) -> list[dict[str, Any]]:
-    """Up to `count` random rows whose prompts are not `taken`; the same for the same seed."""
+    """Up to `count` random rows that are not `taken` (see `prompt_id`); the same for the same seed."""
     # Of so many distinct rows at most len(taken) are refused.
     indices = random.Random(seed).sample(range(len(dataset)), min(len(dataset), count + len(taken)))
     rows: dict[str, dict[str, Any]] = {}
     for index in indices:
+        if len(rows) == count:
+            break
         row = dataset[index]
-        if len(rows) < count and prompt_id(row) not in taken:
-            rows.setdefault(prompt_id(row), row)
+        name = prompt_id(row)
+        if name not in taken:
+            rows.setdefault(name, row)
     return list(rows.values())
 
 
 def draw_live(trainer: Any, inputs: list[dict[str, Any]]) -> tuple[Draw, Draw]:
     """Draw a generation, and further prompts until each of its groups is live or the rounds are over.
+
+    A group is live here as for `skip_signalless_steps`: it has an advantage, and on a row with a token to train on.
 
     Args:
         trainer: a `MaxRLTrainer`.
@@ -78,7 +84,8 @@ def draw_live(trainer: Any, inputs: list[dict[str, Any]]) -> tuple[Draw, Draw]:
         draws.append(trainer.draw(rows))
         metrics.collect(draws[-1].signal_GN.numel())
         table.take()
-        return (trainer.advantages_of(draws[-1]) != 0).any(dim=1)
+        own = live_rows(trainer.with_own_advantages(draws[-1])).view(-1, size).any(dim=1)
+        return accelerator.gather(own.int()).bool()
 
     slots = Slots(draw(inputs), accelerator.num_processes)
     while slots.wanted and len(draws) <= args.refill_dead_groups:
@@ -98,10 +105,12 @@ def draw_live(trainer: Any, inputs: list[dict[str, Any]]) -> tuple[Draw, Draw]:
     trainer._metrics["train"]["groups_refilled"].append(slots.refilled)
     if len(draws) == 1:
         return draws[0], draws[0]
-    used = kept(draws, slots, accelerator.process_index, trainer._tokenizer.pad_token_id)
+    used = kept(
+        draws, slots, accelerator.process_index, trainer._tokenizer.pad_token_id, trainer.advantages_of
+    )
     mask = used.rows["completion_mask"] * used.rows.get("tool_mask", 1)
     used.rows["num_items_in_batch"] = accelerator.gather(mask.sum()).sum()  # as TRL counts them
-    return joined(draws), used
+    return joined(draws, trainer.advantages_of), used
 
 
 class Slots:
@@ -141,28 +150,38 @@ class Slots:
             yield from ((draw, rank * self._sizes[draw] + group) for draw, group in picks)
 
 
-def joined(draws: Sequence[Draw]) -> Draw:
+Estimate = Callable[[Tensor, Sequence[str]], Tensor]
+"""(signal, tasks) → advantages: anew for what comes together, because an estimator may look at the batch."""
+
+
+def joined(draws: Sequence[Draw], estimate: Estimate) -> Draw:
     """All that was drawn, one draw after the other; without rows."""
+    signal_GN = torch.cat([draw.signal_GN for draw in draws])
+    tasks = [task for draw in draws for task in draw.tasks]
     return Draw(
         rows={},
-        signal_GN=torch.cat([draw.signal_GN for draw in draws]),
+        signal_GN=signal_GN,
         truncated_GN=torch.cat([draw.truncated_GN for draw in draws]),
         prompts=[prompt for draw in draws for prompt in draw.prompts],
-        tasks=[task for draw in draws for task in draw.tasks],
+        tasks=tasks,
+        advantages_GN=estimate(signal_GN, tasks),
     )
 
 
-def kept(draws: Sequence[Draw], slots: Slots, rank: int, pad_id: int) -> Draw:
+def kept(draws: Sequence[Draw], slots: Slots, rank: int, pad_id: int, estimate: Estimate) -> Draw:
     """What is trained on: the groups in their places, with this rank's rows."""
     places = list(slots.gathered())
+    signal_GN = torch.stack([draws[draw].signal_GN[group] for draw, group in places])
+    tasks = [draws[draw].tasks[group] for draw, group in places]
     return Draw(
         rows=merge_rows(
             [draw.rows for draw in draws], slots.picks[rank], draws[0].signal_GN.shape[1], pad_id
         ),
-        signal_GN=torch.stack([draws[draw].signal_GN[group] for draw, group in places]),
+        signal_GN=signal_GN,
         truncated_GN=torch.stack([draws[draw].truncated_GN[group] for draw, group in places]),
         prompts=[draws[draw].prompts[group] for draw, group in places],
-        tasks=[draws[draw].tasks[group] for draw, group in places],
+        tasks=tasks,
+        advantages_GN=estimate(signal_GN, tasks),
     )
 
 

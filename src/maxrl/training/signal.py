@@ -23,6 +23,8 @@ class Draw:
     """Id of each group's prompt."""
     tasks: Sequence[str]
     """Task of each group."""
+    advantages_GN: Tensor
+    """What the estimator makes of it."""
 
 
 def estimator_signal(
@@ -50,14 +52,8 @@ def estimator_signal(
     return signal
 
 
-def signal_metrics(draw: Draw, advantages_GN: Tensor, least_rollouts: int) -> dict[str, float]:
-    """Fractions over the whole batch; see `MaxRLTrainer` for what each means.
-
-    Args:
-        draw: the batch.
-        advantages_GN: what the estimator makes of it.
-        least_rollouts: scored rollouts that a group needs for the estimator's declared weight.
-    """
+def signal_metrics(draw: Draw) -> dict[str, float]:
+    """Fractions over the whole batch; see `MaxRLTrainer` for what each means."""
     signal_GN = draw.signal_GN
     scored_GN = ~signal_GN.isnan()
     present_G = scored_GN.any(dim=1)
@@ -67,17 +63,21 @@ def signal_metrics(draw: Draw, advantages_GN: Tensor, least_rollouts: int) -> di
     # NaN where nothing was scored: a verifier that failed throughout is no success rate of zero. TRL's log leaves NaN
     # out of its averages.
     of_scored = int(scored_GN.sum()) or math.nan
-    metrics = {
+    return {
         "success_rate": int(success_GN.sum()) / of_scored,
         "frac_reward_zero_mean": zero_mean_G.float().mean().item(),
         "frac_reward_all_success": all_success_G.float().mean().item(),
-        "advantage_mass": float(advantages_GN.abs().sum()) / of_scored,
+        "advantage_mass": float(draw.advantages_GN.abs().sum()) / of_scored,
         "frac_reward_nonbinary": nonbinary(signal_GN) / of_scored,
         "frac_truncated": draw.truncated_GN.float().mean().item(),
     }
-    if least_rollouts > 1:
-        metrics["frac_order_lowered"] = (scored_GN.sum(dim=1) < least_rollouts).float().mean().item()
-    return metrics
+
+
+def any_differ(signal_GN: Tensor) -> bool:
+    """Whether the scored rollouts of any group differ."""
+    lowest_G = signal_GN.nan_to_num(nan=torch.inf).amin(dim=1)
+    highest_G = signal_GN.nan_to_num(nan=-torch.inf).amax(dim=1)
+    return bool((highest_G > lowest_G).any())
 
 
 def nonbinary(signal_GN: Tensor) -> int:

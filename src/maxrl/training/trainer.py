@@ -3,6 +3,7 @@
 import logging
 import textwrap
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,26 +12,27 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from maxrl.engine import SamplingParams, SharedPrefixGenerator, evaluation_mode, keep_freed_memory
-from maxrl.errors import InputError, NoSignalError, RewardError
+from maxrl.errors import InputError
 from maxrl.models import load_tokenizer
 from maxrl.models.loading import has_own_tokenizer
 from maxrl.objectives import AnyEstimator, MaxRL, as_estimator
-from maxrl.objectives.diagnostics import group_diagnostics
+from maxrl.objectives.diagnostics import GroupDiagnostics, group_diagnostics
 from maxrl.training.backends import rollouts_reason, update_reason
 from maxrl.training.config import MaxRLConfig
 from maxrl.training.diagnostics import diagnostic_metrics, diagnostic_row, pass_rates, prompt_id
 from maxrl.training.estimating import Estimating
 from maxrl.training.packed_update import PackedUpdate
-from maxrl.training.progress import KeepsProgress, Progress
+from maxrl.training.progress import Progress
 from maxrl.training.refill import draw_live, refuse_refill
 from maxrl.training.rewards import check_reward_function
 from maxrl.training.rollouts import evaluation_requests, training_requests
 from maxrl.training.signal import Draw, estimator_signal, nonbinary, signal_metrics
+from maxrl.training.stopping import StopsEarly
 
 logger = logging.getLogger(__name__)
 
 
-class MaxRLTrainer(KeepsProgress, PackedUpdate):
+class MaxRLTrainer(StopsEarly, PackedUpdate):
     """Maximum likelihood reinforcement learning (arXiv 2602.02710), drop-in for TRL's `GRPOTrainer`.
 
     Data, rewards, loss, clipping, KL, LoRA, vLLM, tools, accelerate, checkpoints and logging are TRL's; advantages are the
@@ -57,7 +59,8 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
     - `frac_reward_all_success`: fraction of groups in which every scored rollout is a success.
     - `advantage_mass`: mean |advantage| of the scored rollouts; 2((1 − (1−p)^N) − p) is expected of MaxRL.
     - `frac_reward_nonbinary`: fraction of scored rollouts whose signal is neither 0 nor 1.
-    - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the estimator's order needs.
+    - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the order of the estimator they met needs; not
+      in evaluations whose groups are smaller anyway.
     - `frac_truncated`: fraction of rollouts that were cut off before a stop token.
     - `groups/dead`, `groups/live`, `groups/mastered`, `weights/*`, `train_pass@k`: see `GroupDiagnostics`; in training only.
     - `estimator/{name}`: of an estimator that chooses, the fraction of groups that met this choice; and its own statistics.
@@ -80,13 +83,14 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
     - `_generate_and_score_completions`: replaces TRL's advantages, in the batch and in the logged table, and groups
       without signal.
     - `_generate_single_turn`: samples from the engine; else in evaluation mode, because TRL leaves dropout on.
-    - `_save_checkpoint`, `_load_optimizer_and_scheduler`, `log`: see `KeepsProgress`.
+    - `_save_checkpoint`, `_load_optimizer_and_scheduler`, `log`: see `KeepsProgress`; for how a run ends, `StopsEarly`.
     - `_prepare_inputs`, `compute_loss`, `_get_per_token_logps_and_entropies`: see `PackedUpdate`.
 
     Raises:
-        RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL); a
-            checkpoint is saved first.
-        NoSignalError: with `refill_dead_groups`, a generation and all its rounds have no live group; a checkpoint is saved.
+        RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL), or in an
+            evaluation between steps; a checkpoint is saved first.
+        NoSignalError: with `refill_dead_groups`, one generation and all its rounds have no live group; a checkpoint is
+            saved. Where every group of them is mastered, training ends regularly instead.
     """
 
     _tag_names: ClassVar = ["trl", "maxrl"]
@@ -248,26 +252,16 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
             draw = self.draw(inputs)
-            advantages_GN = self.advantages_of(draw)
-            self._log_signal(draw, advantages_GN, "eval")
-            return self._with_advantages(draw, advantages_GN)
-        try:
-            every, used = draw_live(self, inputs) if self.args.refill_dead_groups else [self.draw(inputs)] * 2
-            advantages_GN = self.advantages_of(used)
-            of_every = advantages_GN if every is used else self.advantages_of(every)
-            self._log_signal(every, of_every, "train")
-            self._log_diagnostics(every, of_every)
-        except RewardError as error:
-            self._save_before_stopping()
-            raise RewardError(
-                f"{error} (stopped at step {self.state.global_step}; a checkpoint was saved in "
-                f"{self.args.output_dir}: continue from it with resume_from_checkpoint)"
-            ) from error
-        if self.args.refill_dead_groups and not bool((of_every != 0).any()):
-            self._stop_without_signal(every)
+            self._log_signal(draw, "eval")
+            return self._with_advantages(draw)
+        every, used = draw_live(self, inputs) if self.args.refill_dead_groups else [self.draw(inputs)] * 2
+        self._log_signal(every, "train")
+        found = self._log_diagnostics(every)
         self.estimating.advance(every.signal_GN, every.tasks, self.state.global_step)
-        batch = self._with_advantages(used, advantages_GN)
+        batch = self._with_advantages(used)
         self._log_likelihood(batch, int((~used.signal_GN.isnan()).sum()))
+        if self.args.refill_dead_groups:
+            self._stop_where_signal_ends(every, found)
         return batch
 
     def draw(self, inputs: list[dict[str, Any]]) -> Draw:
@@ -294,29 +288,19 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
         )
         size = self.num_generations if training else self.num_generations_eval
         prompts, tasks = zip(*labels[::size], strict=True)
-        return Draw(rows, signal.view(-1, size), truncated.bool().view(-1, size), prompts, tasks)
+        signal_GN = signal.view(-1, size)
+        advantages_GN = self.advantages_of(signal_GN, tasks)
+        return Draw(rows, signal_GN, truncated.bool().view(-1, size), prompts, tasks, advantages_GN)
 
-    def advantages_of(self, draw: Draw) -> Tensor:
-        return self.estimating.advantages(draw.signal_GN, draw.tasks, self.state.global_step)
+    def advantages_of(self, signal_GN: Tensor, tasks: Sequence[str]) -> Tensor:
+        try:
+            return self.estimating.advantages(signal_GN, tasks, self.state.global_step)
+        except InputError as error:
+            self._stop_by_estimator(error)
 
-    def _stop_without_signal(self, every: Draw) -> None:
-        """Every rank sees the gathered rewards and comes here."""
-        scored = every.signal_GN[~every.signal_GN.isnan()]
-        rate = f"success rate {(scored == 1).double().mean():.3g}" if len(scored) else "none was scored"
-        self.log({})  # what was spent on it
-        self._save_before_stopping()
-        raise NoSignalError(
-            f"no group has any signal at step {self.state.global_step}: {every.signal_GN.numel()} rollouts of "
-            f"{len(every.prompts)} prompts were drawn ({rate}), with refill_dead_groups={self.args.refill_dead_groups}. "
-            "Choose easier problems, warm the model up on demonstrations, raise num_generations (now "
-            f"{self.num_generations}) or refill_dead_groups; `maxrl probe` tells what to expect of a model on a task. A "
-            f"checkpoint was saved in {self.args.output_dir}"
-        )
-
-    def _log_signal(self, draw: Draw, advantages_GN: Tensor, mode: str) -> None:
+    def _log_signal(self, draw: Draw, mode: str) -> None:
         step = self.state.global_step
-        metrics = signal_metrics(draw, advantages_GN, self.estimator.least_rollouts)
-        metrics |= self.estimating.metrics(draw.signal_GN, draw.tasks, step)
+        metrics = signal_metrics(draw) | self.estimating.metrics(draw.signal_GN, draw.tasks, step)
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
         count = nonbinary(draw.signal_GN)
@@ -333,8 +317,8 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
                 stacklevel=2,
             )
 
-    def _log_diagnostics(self, draw: Draw, advantages_GN: Tensor) -> None:
-        found = group_diagnostics(draw.signal_GN, advantages_GN)
+    def _log_diagnostics(self, draw: Draw) -> GroupDiagnostics:
+        found = group_diagnostics(draw.signal_GN, draw.advantages_GN)
         for name, value in diagnostic_metrics(found).items():
             self._metrics["train"][name].append(value)
         rates = pass_rates(draw.prompts, draw.signal_GN)
@@ -342,20 +326,28 @@ class MaxRLTrainer(KeepsProgress, PackedUpdate):
         step = self.state.global_step + 1
         self.diagnostics = [row for row in self.diagnostics if row["step"] == step]
         self.diagnostics.append(diagnostic_row(step, found, rates))
+        return found
 
     def _log_likelihood(self, batch: dict[str, Any], scored: int) -> None:
         logprobs = batch.get("sampling_per_token_logps")  # those of the engine, and of vLLM
         if logprobs is not None and scored:
-            weighted = batch["advantages"].unsqueeze(1) * logprobs * batch["completion_mask"]
+            # Of what an environment wrote vLLM and users' functions may say anything, NaN included.
+            mask = batch["completion_mask"] * batch.get("tool_mask", 1)
+            weighted = batch["advantages"].unsqueeze(1) * logprobs.nan_to_num(nan=0.0) * mask
             total = float(self.accelerator.gather(weighted.sum()).sum())
             self._metrics["train"]["weighted_nll"].append(-total / scored)
 
-    def _with_advantages(self, draw: Draw, advantages_GN: Tensor) -> dict[str, Any]:
+    def _with_advantages(self, draw: Draw) -> dict[str, Any]:
         """Put the advantages of all ranks into the logged table, and this rank's into the batch."""
-        advantages, logged = advantages_GN.flatten(), self._logs["advantages"]
+        advantages, logged = draw.advantages_GN.flatten(), self._logs["advantages"]
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
+        return self.with_own_advantages(draw)
+
+    def with_own_advantages(self, draw: Draw) -> dict[str, Any]:
+        """This rank's rows, with their advantages."""
+        advantages = draw.advantages_GN.flatten()
         local = len(draw.rows["completion_ids"])
         start = self.accelerator.process_index * local
         own = advantages[start : start + local].to(draw.rows["advantages"].dtype)
