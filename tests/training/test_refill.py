@@ -323,12 +323,14 @@ def test_metrics_of_draws_become_one_entry() -> None:
     draws = DrawMetrics(metrics)
     metrics["reward"].append(1.0)
     metrics["completions/min_length"] = [3.0]
+    metrics["verifier/minutes"] = [3.0]
     metrics["completions/max_length"] = [5.0]
     metrics["rewards/one/mean"] = [float("nan")]
     metrics["num_tokens"] = [10.0]
     draws.collect(6)
     metrics["reward"].append(0.0)
     metrics["completions/min_length"].append(2.0)
+    metrics["verifier/minutes"].append(2.0)
     metrics["completions/max_length"].append(4.0)
     metrics["rewards/one/mean"].append(2.0)
     metrics["num_tokens"] = [11.0]
@@ -339,6 +341,7 @@ def test_metrics_of_draws_become_one_entry() -> None:
         "completions/min_length": [2.0],
         "completions/max_length": [5.0],
         "rewards/one/mean": [2.0],
+        "verifier/minutes": [2.75],  # no minimum, whatever its name begins with
         "num_tokens": [11.0],
     }
 

@@ -252,10 +252,10 @@ class DrawMetrics:
 
 
 def _combined(name: str, pairs: Sequence[tuple[float, int]]) -> float:
-    last = name.rsplit("/", 1)[-1]
-    if last.startswith("min"):
+    # TRL's names; what a reward function calls its own metrics says nothing.
+    if name.startswith("completions/min_"):
         return min(value for value, _ in pairs)
-    if last.startswith("max"):
+    if name.startswith("completions/max_"):
         return max(value for value, _ in pairs)
     return sum(value * rows for value, rows in pairs) / sum(rows for _, rows in pairs)
 
