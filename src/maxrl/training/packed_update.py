@@ -4,7 +4,6 @@ Shape suffixes: B rows of a unit, the rows that are updated together; R rows of 
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
 from maxrl.training.aggregation import trl_loss_type
+from maxrl.training.pieces import PieceMetrics
 from maxrl.training.signalless import SkipSignalless, live_rows
 
 CHUNK_LOGITS = {"cpu": 2**29, "cuda": 2**31}
@@ -250,32 +250,18 @@ class _Alone:
         return tensor
 
 
-class _SliceMetrics:
-    """TRL appends its metrics once per loss, of the rows that it is shown; here they become one entry per unit."""
-
-    def __init__(self, metrics: dict[str, list[float]]) -> None:
-        self.metrics = metrics
-        self.before = {name: len(values) for name, values in metrics.items()}
-        self.seen = dict(self.before)
-        self.collected: dict[str, list[tuple[float, float]]] = defaultdict(list)
-
-    def collect(self, tokens: int) -> None:
-        """What the slice of so many tokens has appended; nothing of a stand-in, which has none."""
-        for name, values in self.metrics.items():
-            new = values[self.seen.get(name, 0) :]
-            self.collected[name] += [(value, tokens) for value in new if tokens and not math.isnan(value)]
-            self.seen[name] = len(values)
+class _SliceMetrics(PieceMetrics):
+    """Of the slices of a unit. A stand-in has no tokens, and so no weight."""
 
     def merge(self, accelerator: Any) -> None:
         """Least, largest, or mean over tokens, as the name says, over the slices of all ranks; NaN where none was."""
-        names = sorted(name for name in self.metrics if self.seen[name] > self.before.get(name, 0))
+        names = sorted(name for name in self.metrics if self.appended(name))
         if not names:
             return
         own = [_moments(self.collected[name]) for name in names]
         of_ranks = accelerator.gather(torch.tensor([own], dtype=torch.float64, device=accelerator.device))
         for name, table in zip(names, of_ranks.unbind(1), strict=True):
             sums, tokens, least, largest = table.unbind(1)
-            del self.metrics[name][self.before.get(name, 0) :]
             if not tokens.sum():
                 value = math.nan
             elif name.endswith("_min"):
@@ -284,7 +270,7 @@ class _SliceMetrics:
                 value = float(largest.max())
             else:
                 value = float(sums.sum() / tokens.sum())
-            self.metrics[name].append(value)
+            self.replace(name, value)
 
 
 def _moments(pairs: list[tuple[float, float]]) -> tuple[float, float, float, float]:

@@ -1,7 +1,7 @@
 """Live groups in the place of dead ones: which prompts are drawn further, where they go, and one batch of it all."""
 
+import math
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maxrl.errors import InputError
 from maxrl.training.diagnostics import prompt_id
+from maxrl.training.pieces import PieceMetrics
 from maxrl.training.signal import Draw
 from maxrl.training.signalless import live_rows
 
@@ -224,34 +225,16 @@ def _same_width(values: list[Tensor], on_the_left: bool, filler: int) -> list[Te
     ]
 
 
-class DrawMetrics:
-    """TRL appends its metrics once per draw; here they become one entry per generation.
-
-    Means weigh draws by their rows, so that they are over every rollout that was sampled.
-    """
-
-    def __init__(self, metrics: dict[str, list[float]]) -> None:
-        self.metrics = metrics
-        self.before = {name: len(values) for name, values in metrics.items()}
-        self.seen = dict(self.before)
-        self.collected: dict[str, list[tuple[float, int]]] = defaultdict(list)
-
-    def collect(self, rows: int) -> None:
-        """What a draw of so many rows has appended."""
-        for name, values in self.metrics.items():
-            self.collected[name] += [(value, rows) for value in values[self.seen.get(name, 0) :]]
-            self.seen[name] = len(values)
+class DrawMetrics(PieceMetrics):
+    """Of the draws of a generation. Means weigh them by their rows, so that they are over every rollout that was sampled."""
 
     def merge(self) -> None:
         for name, pairs in self.collected.items():
-            if len(pairs) < 2 or name == "num_tokens":  # TRL sets that one itself, to the latest
-                continue
-            del self.metrics[name][self.before.get(name, 0) :]
-            known = [(value, rows) for value, rows in pairs if value == value]  # not NaN
-            self.metrics[name].append(_combined(name, known) if known else float("nan"))
+            if self.appended(name) > 1 and name != "num_tokens":  # which TRL sets itself, to the latest
+                self.replace(name, _combined(name, pairs) if pairs else math.nan)
 
 
-def _combined(name: str, pairs: Sequence[tuple[float, int]]) -> float:
+def _combined(name: str, pairs: Sequence[tuple[float, float]]) -> float:
     # TRL's names; what a reward function calls its own metrics says nothing.
     if name.startswith("completions/min_"):
         return min(value for value, _ in pairs)
