@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from maxrl.errors import InputError
 from maxrl.evaluation.records import ProblemCounts
-from maxrl.objectives import AnyEstimator, Estimator
+from maxrl.objectives import AnyEstimator, analyse
 
 Array = NDArray[np.float64]
 
@@ -105,10 +105,7 @@ def advantage_masses(estimator: AnyEstimator, rollouts: int) -> Array:
 
     An estimator with memory counts as it is before its first batch; one whose sums go over a batch, as if the group were it.
     """
-    fixed = estimator if isinstance(estimator, Estimator) else estimator.given(None)
-    pairs = [fixed.binary_advantages(k, rollouts) for k in range(rollouts + 1)]
-    total = [k * abs(s) + (rollouts - k) * abs(f) for k, (s, f) in enumerate(pairs)]
-    return np.array([float(mass) / rollouts for mass in total])
+    return np.array([float(mass) for mass in analyse(estimator, rollouts).masses])
 
 
 def expect_groups(

@@ -39,7 +39,7 @@ from maxrl.experiments.probe_records import Probe, Reading, Row, named
 from maxrl.experiments.recipe import Fields, Recipe, make_recipe, resolved_fields
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy
 from maxrl.experiments.sweeps import parse_sweep, settings_of, split_values
-from maxrl.objectives import AnyEstimator, Estimator, as_estimator, looks_at_batch
+from maxrl.objectives import AnyEstimator, as_estimator, looks_at_batch
 from maxrl.tasks import TASKS
 from maxrl.training import MaxRLConfig
 from maxrl.training.signal import estimator_signal
@@ -157,7 +157,7 @@ def probe(plan: Plan, *, command: str, console: Console | None = None) -> Probe:
         over_batch=tuple(
             name
             for name, it in plan.estimators.items()
-            if _looks_at_batch(it, plan.recipe.training.num_generations)
+            if looks_at_batch(it, max(plan.recipe.training.num_generations, it.least_rollouts))
         ),
         swept=plan.swept,
         settings={**resolved_fields(plan.recipe), **asdict(plan.recipe.evaluation)},
@@ -266,11 +266,6 @@ def _estimators(arguments: ProbeArguments, recipe: Recipe) -> dict[str, AnyEstim
     own, grpo = recipe.training.estimator(), as_estimator("grpo")
     shown = {_estimator_label(recipe.training): own}
     return shown if own == grpo else {**shown, "grpo": grpo}
-
-
-def _looks_at_batch(estimator: AnyEstimator, rollouts: int) -> bool:
-    fixed = estimator if isinstance(estimator, Estimator) else estimator.given(None)
-    return looks_at_batch(fixed, max(rollouts, estimator.least_rollouts))
 
 
 def _estimator_label(training: MaxRLConfig) -> str:

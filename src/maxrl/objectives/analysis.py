@@ -175,6 +175,14 @@ class ExactAnalysis:
         """d_k = a_s(k+1) − a_f(k) for k = 0 … n−1 successes among the others."""
         return [self.pairs[k + 1][0] - self.pairs[k][1] for k in range(self.n)]
 
+    @cached_property
+    def masses(self) -> list[Number]:
+        """(1/n) Σ |A| of a group with K = 0 … n successes."""
+        return [
+            (k * abs(success) + (self.n - k) * abs(failure)) / self.n
+            for k, (success, failure) in enumerate(self.pairs)
+        ]
+
     def effective_weight(self, p: ArrayLike) -> Any:
         return expectation(self.differences, p)
 
@@ -190,11 +198,7 @@ class ExactAnalysis:
         return expectation(squares, p)
 
     def advantage_mass(self, p: ArrayLike) -> Any:
-        sizes = [
-            (k * abs(success) + (self.n - k) * abs(failure)) / self.n
-            for k, (success, failure) in enumerate(self.pairs)
-        ]
-        return expectation(sizes, p)
+        return expectation(self.masses, p)
 
     def target_order(self) -> int | None:
         order = round(self.differences[0])  # w_T(0) = T
@@ -205,10 +209,11 @@ class ExactAnalysis:
         return order if found else None
 
 
-def looks_at_batch(estimator: Estimator, n: int = 2) -> bool:
+def looks_at_batch(estimator: EstimatorSpec, n: int = 2) -> bool:
     """Whether an estimator is declared to look at the whole batch, or is seen to: a function of one's own is.
 
-    Seen: another group, one that failed, changes what a group of n rollouts with a success gets.
+    Seen: another group, one that failed, changes what a group of n rollouts with a success gets. One with memory is taken
+    as it begins.
 
     >>> from maxrl.objectives import MaxRL, SuccessWeighted
     >>> looks_at_batch(MaxRL()), looks_at_batch(SuccessWeighted(threshold=20.0))
@@ -216,8 +221,9 @@ def looks_at_batch(estimator: Estimator, n: int = 2) -> bool:
     >>> looks_at_batch(Custom(function=lambda rewards_GN: rewards_GN - rewards_GN.nanmean()))
     True
     """
+    fixed = _without_memory(estimator, None)
     group, failed = [1.0] + [0.0] * (n - 1), [0.0] * n
-    return estimator.batch_scoped or not torch.allclose(estimator([group])[0], estimator([group, failed])[0])
+    return fixed.batch_scoped or not torch.allclose(fixed([group])[0], fixed([group, failed])[0])
 
 
 def _agree(measured: Number, exact: Fraction) -> bool:
