@@ -23,6 +23,16 @@ KINDS = ["live", "dead", "dead", "dead", *["dead", "live", "dead"] * 12]
 """The first rank's groups are live and dead, the second's both dead."""
 
 
+def prompts_of_kinds() -> Dataset:
+    """A prompt of each of `KINDS`, with its number for an id."""
+    return Dataset.from_dict(
+        {
+            "prompt": [LIVE if kind == "live" else "4 4 4" for kind in KINDS],
+            "id": [str(number) for number in range(len(KINDS))],
+        }
+    )
+
+
 def main(policy: str, output: str, rows: int, live: str = LIVE) -> None:
     faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
@@ -60,12 +70,7 @@ def main(policy: str, output: str, rows: int, live: str = LIVE) -> None:
             logging_steps=1,
             disable_tqdm=True,
         ),
-        train_dataset=Dataset.from_dict(
-            {
-                "prompt": [LIVE if kind == "live" else "4 4 4" for kind in KINDS],
-                "id": [str(number) for number in range(len(KINDS))],
-            }
-        ),
+        train_dataset=prompts_of_kinds(),
         processing_class=load_tokenizer(policy),
         estimator=CurveRL(),
     )
