@@ -20,6 +20,10 @@ class RewardError(InputError):
     """Rewards that the chosen estimator is not defined on; the message names the remedies."""
 
 
+class VerifierError(MaxRLError):
+    """The verifiers of a run reached no verdict at all for so long that going on would only waste time."""
+
+
 class NoSignalError(MaxRLError):
     """A run found no group with any signal in all that it drew; the message says how much that was, and what to do."""
 

@@ -121,8 +121,8 @@ from datasets import Dataset
 def right_length(prompts, completions, **kwargs):
     return [float(len(c) > 3) for c in completions]
 
-def too_few(prompts, completions, **kwargs):
-    return [1.0]
+def nothing(prompts, completions, **kwargs):
+    return []
 """
 
 
@@ -140,8 +140,12 @@ def test_a_data_set_with_a_reward_function_trains(
     ]  # fmt: skip
     assert main([*words, "--reward_funcs", "user_rewards:right_length", "--output_dir", "out"]) == 0
     assert "rewards/right_length/mean" in (workplace / "out" / "metrics.jsonl").read_text()
-    line = fails(capsys, 2, *words, "--reward_funcs", "user_rewards.too_few", "--output_dir", "out2")
-    assert "'too_few' returned 1 values for 8 completions" in line
+    assert main([*words, "--reward_funcs", "user_rewards.nothing", "--output_dir", "out2"]) == 0
+    rows = [json.loads(row) for row in (workplace / "out2" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["verifier/nothing: verifier returned nonsense"] for row in rows if "verifier/errors" in row] == [
+        1,
+        1,
+    ]
     line = fails(capsys, 2, *words, "--reward_funcs", "user_rewards:missing", "--output_dir", "out3")
     assert "cannot load the reward function 'user_rewards:missing'" in line
     assert "needs a reward" in fails(capsys, 2, *words, "--output_dir", "out4")

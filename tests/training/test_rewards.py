@@ -1,10 +1,13 @@
 """Tasks in TRL's calling convention."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from maxrl.tasks import SubsetSum
+from maxrl.tasks import SubsetSum, Verdict
 from maxrl.training import TaskReward, task_dataset
 from maxrl.training.rewards import completion_text
 
@@ -43,7 +46,6 @@ def test_a_task_scores_completions_and_counts_its_reasons(task: SubsetSum) -> No
         "verifier/wrong sum": 0.25,
         "verifier/number not available": 0.25,
         "verifier/not a list of integers": 0.25,
-        "verifier/errors": 0.0,
     }
 
 
@@ -59,15 +61,36 @@ def test_a_reason_that_does_not_come_again_is_logged_at_0(task: SubsetSum) -> No
 
 
 def test_a_verifier_that_fails_gives_none_not_zero(task: SubsetSum) -> None:
-    logged: dict[str, float] = {}
     rewards = TaskReward(task)(
         prompts=["p"] * 2,
         completions=["1", "1"],
         truth=['{"numbers": [1], "target": 1}', '{"numbers": "broken"}'],
-        log_metric=logged.__setitem__,
     )
     assert rewards == [1.0, None]
-    assert logged["verifier/errors"] == 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(SubsetSum):
+    """Rewards of parts, some of which a completion may lack; one completion crashes it."""
+
+    def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+        components = {"length": float(len(completion))} | ({"right": 1.0} if completion == "1 2" else {})
+        if completion == "crash":
+            raise RuntimeError("boom")
+        return Verdict(success=True, reward=3.0, components=components)
+
+
+def test_components_are_logged_and_a_crash_costs_one_completion() -> None:
+    logged: dict[str, float] = {}
+    rewards = TaskReward(Parts())(
+        prompts=["p"] * 3, completions=["1 2", "1", "crash"], truth=["{}"] * 3, log_metric=logged.__setitem__
+    )
+    assert rewards == [3.0, 3.0, None]
+    assert logged == {
+        "components/length": 2.0,
+        "components/right": 1.0,
+        "verifier/verifier crashed": pytest.approx(1 / 3),
+    }
 
 
 def test_the_data_set_holds_what_the_reward_needs(task: SubsetSum) -> None:

@@ -18,7 +18,7 @@ from maxrl.evaluation.curves import default_ks, pass_curve
 from maxrl.evaluation.files import atomic_text
 from maxrl.evaluation.records import Evaluation, ProblemCounts
 from maxrl.models.text import decode_completion, encode_prompt
-from maxrl.tasks import Example, Task, Verdict
+from maxrl.tasks import Example, Task, Verdict, judge
 
 PROBLEMS_AT_ONCE = 16
 """Problems sampled between two reports of progress. With transformers' `generate`, part of what determines the draws."""
@@ -82,8 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Sample `eval_samples` completions of each of `eval_problems` problems and score them.
 
-    The problems are the task's `eval` stream at `eval_seed`, which shares no seed with training's (a task with few
-    problems can still draw the same one twice), and every model evaluated with the same settings answers the same.
+    The problems are the task's `eval` stream at `eval_seed`, all of it where it has fewer, and every model evaluated with
+    the same settings answers the same. A completion on which the verifier fails is counted, and no failure of the model.
 
     Args:
         generator: the policy.
@@ -95,7 +95,8 @@ def evaluate(
         progress: called with the number of problems finished so far.
     """
     started = time.perf_counter()
-    examples = task.examples("eval", settings.eval_problems, seed=settings.eval_seed)
+    count = min(settings.eval_problems, task.size("eval") or settings.eval_problems)
+    examples = task.examples("eval", count, seed=settings.eval_seed)
     params = SamplingParams(
         max_completion_length=max_completion_length,
         num_generations=settings.eval_samples,
@@ -115,9 +116,12 @@ def evaluate(
             best: list[list[Completion]] = [[] for _ in batch]
             if settings.eval_greedy:
                 best = generator.generate(prompts, greedy, seeds=seeds)
-            for example, completions, likeliest in zip(batch, drawn, best, strict=True):
-                tokens += sum(len(completion.token_ids) for completion in completions)
-                problems.append(_score(example, completions, likeliest, tokenizer, task, sink))
+            answers = [
+                Answers(example, completions, likeliest)
+                for example, completions, likeliest in zip(batch, drawn, best, strict=True)
+            ]
+            tokens += sum(len(completion.token_ids) for answer in answers for completion in answer.sampled)
+            problems += _score(answers, tokenizer, task, sink)
             if progress is not None:
                 progress(len(problems))
     return Evaluation(
@@ -142,34 +146,46 @@ def _problem_seed(eval_seed: int, number: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _score(
-    example: Example,
-    completions: Sequence[Completion],
-    likeliest: Sequence[Completion],
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    sink: TextIO | None,
-) -> ProblemCounts:
-    """Verdicts on one problem's completions, the sampled ones counted, all of them written down."""
+@dataclass(frozen=True)
+class Answers:
+    """What a policy answered to one problem."""
 
-    def verdict_on(completion: Completion, *, greedy: bool) -> Verdict:
-        text = decode_completion(tokenizer, completion.token_ids)
-        verdict = task.score(example.truth, text)
-        if sink is not None:
+    example: Example
+    sampled: Sequence[Completion]
+    greedy: Sequence[Completion]
+
+
+def _score(
+    answers: Sequence[Answers], tokenizer: PreTrainedTokenizerBase, task: Task, sink: TextIO | None
+) -> list[ProblemCounts]:
+    """Verdicts on the completions of some problems, judged at once, counted by problem and written down."""
+    rows = [
+        (answer.example, completion, decode_completion(tokenizer, completion.token_ids), greedy)
+        for answer in answers
+        for greedy, completions in ((False, answer.sampled), (True, answer.greedy))
+        for completion in completions
+    ]
+    verdicts = judge(task, [example.truth for example, *_ in rows], [text for _, _, text, _ in rows])
+    if sink is not None:
+        for (example, completion, text, greedy), verdict in zip(rows, verdicts, strict=True):
             row = _sample_row(example, completion, text, verdict, greedy=greedy)
             sink.write(json.dumps(row, ensure_ascii=False) + "\n")
-        return verdict
+    judged = iter(verdicts)
+    return [
+        _count(answer, [next(judged) for _ in answer.sampled], [next(judged) for _ in answer.greedy])
+        for answer in answers
+    ]
 
-    verdicts = [verdict_on(completion, greedy=False) for completion in completions]
-    greedy_verdicts = [verdict_on(completion, greedy=True) for completion in likeliest]
-    scored = [verdict for verdict in verdicts if verdict.error is None]
-    greedy_scored = [verdict for verdict in greedy_verdicts if verdict.error is None]
+
+def _count(answer: Answers, sampled: Sequence[Verdict], greedy: Sequence[Verdict]) -> ProblemCounts:
+    scored = [verdict for verdict in sampled if verdict.error is None]
+    greedy_scored = [verdict for verdict in greedy if verdict.error is None]
     return ProblemCounts(
-        id=example.id,
+        id=answer.example.id,
         scored=len(scored),
         correct=sum(verdict.success for verdict in scored),
-        errors=len(verdicts) - len(scored),
-        truncated=sum(completion.finish_reason == "length" for completion in completions),
+        errors=len(sampled) - len(scored),
+        truncated=sum(completion.finish_reason == "length" for completion in answer.sampled),
         greedy_success=greedy_scored[0].success if greedy_scored else None,
     )
 
@@ -185,6 +201,7 @@ def _sample_row(
         "reward": verdict.reward,
         "reason": verdict.reason,
         "error": verdict.error,
+        **({"components": dict(verdict.components)} if verdict.components else {}),
         "finish_reason": completion.finish_reason,
         "tokens": len(completion.token_ids),
         "logprob": sum(completion.logprobs),

@@ -3,13 +3,22 @@
 Tasks never import torch or transformers: they are strings, numbers and rules.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+from maxrl.errors import InputError
+from maxrl.tasks.streams import Split, check_integer
 
 Message = dict[str, str]
 Prompt = str | list[Message]
-Split = Literal["train", "eval"]
+
+_SHOWN_FAILURES = 10
+_AT_ONCE = 500
+"""Problems whose completions are judged in one call of `score_many`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +26,13 @@ class Example:
     """One problem: what the model sees, and what only the verifier sees."""
 
     id: str
-    """Names the problem, the same in every process: `"{split}-{seed}-{index}"`."""
+    """Names the problem, the same in every process: `"{split}-{seed}-{index}"`, or a name of its own in a data set."""
     prompt: Prompt
     """Plain text, or chat messages `[{"role": …, "content": …}]`."""
     truth: Mapping[str, Any]
     """Ground truth for the verifier, of JSON types only; never shown to the model."""
+    task: str = ""
+    """Of several tasks in one run, the one it belongs to; "" where there is one only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,8 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
+    stop: tuple[str, ...] = ()
+    """Words that end a completion, as the end-of-text token does; they are part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +89,19 @@ class SelfCheck:
 class Task(Protocol):
     """What the trainer, the evaluation and the command line ask of a task.
 
-    An implementation is a frozen, keyword-only dataclass: its fields are the task's parameters, each with
-    `metadata={"help": …}`, and become fields of the recipes and options of the command line. Parameters out
-    of range raise `maxrl.errors.InputError` on construction.
+    An implementation inherits from this class and is a frozen, keyword-only dataclass: its fields are the task's
+    parameters, each with `metadata={"help": …}`, and become fields of the recipes and options of the command line.
+    Parameters out of range raise `maxrl.errors.InputError` on construction. `name`, `examples` and `score` must be
+    given; the rest has a default.
     """
 
     name: ClassVar[str]
+    graded: ClassVar[bool] = False
+    """Whether rewards are more than 1.0 for a success and 0.0 for a failure."""
+    time_limit: ClassVar[float] = 10.0
+    """Seconds that `score` may take before it counts as hanging (see `judge`)."""
+    check_parameters: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Parameters with which the task can be tried on a machine without network, where its defaults cannot."""
 
     def examples(self, split: Split, count: int, *, seed: int = 0, start: int = 0) -> list[Example]:
         """Problems `start … start + count − 1` of the stream (`split`, `seed`).
@@ -95,14 +115,87 @@ class Task(Protocol):
         """The verdict on one completion. Never raises on any string."""
         ...
 
+    def score_many(self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
+        """A verdict per completion. A task that can judge several at once does it here, and bounds its own time."""
+        return [self.score(truth, completion) for truth, completion in zip(truths, completions, strict=True)]
+
     def demonstration(self, example: Example) -> str:
-        """A completion that solves the example, for warm starts."""
-        ...
+        """A completion that solves the example, for warm starts; from its id and truth alone, the same every time.
+
+        Raises:
+            InputError: the task has no demonstrations, or the truth is no problem.
+        """
+        raise InputError(f"task {self.name} has no demonstrations; give it a method `demonstration(example)`")
 
     def vocabulary(self) -> Vocabulary | None:
         """The task's words, or None where only a general tokenizer will do."""
-        ...
+        return None
+
+    def size(self, split: Split) -> int | None:
+        """How many different problems a split has; None: as many as one asks for.
+
+        Training goes through a finite split again and again; an evaluation asks for no more than there are.
+        """
+        return None
+
+    def missing(self) -> str | None:
+        """What this machine lacks for the task to run (a compiler, a data set), and what brings it; None: nothing."""
+        return None
+
+    def picture(self, example: Example, completions: Sequence[str] = ()) -> str | None:
+        """The problem, and what completions make of it, drawn in characters; None where there is nothing to draw."""
+        return None
+
+    def corruptions(self, example: Example, gold: str) -> Iterator[tuple[str, str]]:
+        """Wrong completions near a right one, each after the name of what is wrong with it."""
+        yield "empty", ""
+        yield "blank", " \n\t"
 
     def self_check(self, count: int = 1000, *, seed: int = 0) -> SelfCheck:
-        """Gold accepted and corrupted gold refused, on `count` generated problems."""
-        ...
+        """Gold accepted and corrupted gold refused, on `count` generated problems; on all of a split that has fewer.
+
+        A problem is taken from the training stream, its demonstration is the gold, `corruptions` are what must be
+        refused. An error is no refusal.
+
+        Raises:
+            InputError: the task has no demonstrations, or `count` is not a whole number ≥ 1.
+        """
+        check_integer("count", count, 1)
+        count = min(count, self.size("train") or count)
+        accepted, failures = 0, list[str]()
+        tried, refused = Counter[str](), Counter[str]()
+        for start in range(0, count, _AT_ONCE):
+            examples = self.examples("train", min(_AT_ONCE, count - start), seed=seed, start=start)
+            trials = [trial for example in examples for trial in self._trials(example)]
+            verdicts = self.score_many(
+                [example.truth for example, _, _ in trials], [text for _, _, text in trials]
+            )
+            for (example, kind, text), verdict in zip(trials, verdicts, strict=True):
+                gold = kind is None
+                right = self._is_plain(verdict) and verdict.success is gold
+                accepted += gold and right
+                if kind is not None:
+                    tried[kind] += 1
+                    refused[kind] += right
+                if not right:
+                    wrong = "gold refused" if kind is None else f"{kind} not refused"
+                    failures.append(f"{wrong}: {dict(example.truth)} {text!r} {verdict}")
+        return SelfCheck(
+            problems=count,
+            accepted=accepted,
+            refused=dict(refused),
+            tried=dict(tried),
+            failures=tuple(failures[:_SHOWN_FAILURES]),
+        )
+
+    def _trials(self, example: Example) -> Iterator[tuple[Example, str | None, str]]:
+        gold = self.demonstration(example)
+        yield example, None, gold
+        for kind, corrupted in self.corruptions(example, gold):
+            yield example, kind, corrupted
+
+    def _is_plain(self, verdict: Verdict) -> bool:
+        """Whether a verdict was reached, with the reward that belongs to it."""
+        if verdict.error is not None or verdict.reward is None:
+            return False
+        return math.isfinite(verdict.reward) if self.graded else verdict.reward == float(verdict.success)

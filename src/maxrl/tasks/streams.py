@@ -9,10 +9,11 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
-from typing import get_args
+from typing import Literal, get_args
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.tasks.base import Split
+
+Split = Literal["train", "eval"]
 
 _SPLITS: tuple[str, ...] = get_args(Split)
 

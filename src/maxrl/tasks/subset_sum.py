@@ -12,8 +12,8 @@ from re import compile as regex
 from typing import Any, ClassVar, Literal, cast, get_args
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.tasks.base import Example, Prompt, SelfCheck, Split, Verdict, Vocabulary
-from maxrl.tasks.streams import check_integer, problem_streams, random_stream
+from maxrl.tasks.base import Example, Prompt, Task, Verdict, Vocabulary
+from maxrl.tasks.streams import Split, check_integer, problem_streams, random_stream
 
 PromptFormat = Literal["chat", "compact"]
 
@@ -34,11 +34,10 @@ _LARGEST_IN_TRUTH = 10**9
 _BLANK = " \t\r\n\f\v"
 _LIST_OF_INTEGERS = regex(r"[0-9]+(?:[ \t]*,[ \t]*[0-9]+|[ \t]+[0-9]+)*")
 _FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
-_SHOWN_FAILURES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsetSum:
+class SubsetSum(Task):
     """Choose some of the listed numbers so that they add up to the target.
 
     Numbers are uniform in 1 … `max_value`. A hidden subset of 1 … `num_elements // 2` positions gives the
@@ -153,41 +152,9 @@ class SubsetSum:
         largest = self.max_value * (self.num_elements // 2)
         return Vocabulary(words=(*map(str, range(1, largest + 1)), "=", ":"))
 
-    def self_check(self, count: int = 1000, *, seed: int = 0) -> SelfCheck:
-        """Gold accepted and corrupted gold refused, on `count` generated problems.
-
-        A corruption that a problem does not admit (no other element to change to, say) is not tried on it;
-        `tried` counts those that were.
-
-        Raises:
-            InputError: when `count` is below 1, which would prove nothing, or `seed` is negative.
-        """
-        check_integer("count", count, 1)
-        accepted, failures = 0, list[str]()
-        tried, refused = Counter[str](), Counter[str]()
-        for example in self.examples("train", count, seed=seed):
-            gold = self.demonstration(example)
-            verdict = self.score(example.truth, gold)
-            if verdict.success and verdict.reward == 1.0:
-                accepted += 1
-            else:
-                failures.append(f"gold refused: {dict(example.truth)} {gold!r} {verdict}")
-            for kind, corrupted in _corruptions(example.truth, gold, self._separator):
-                verdict = self.score(example.truth, corrupted)
-                tried[kind] += 1
-                # A verifier that errs has not refused.
-                if not verdict.success and verdict.reward == 0.0 and verdict.error is None:
-                    refused[kind] += 1
-                else:
-                    refused[kind] += 0
-                    failures.append(f"{kind} not refused: {dict(example.truth)} {corrupted!r} {verdict}")
-        return SelfCheck(
-            problems=count,
-            accepted=accepted,
-            refused=dict(refused),
-            tried=dict(tried),
-            failures=tuple(failures[:_SHOWN_FAILURES]),
-        )
+    def corruptions(self, example: Example, gold: str) -> Iterator[tuple[str, str]]:
+        """Wrong subsets, and right ones in a spelling that could be read in two ways."""
+        return _corruptions(example.truth, gold, self._separator)
 
 
 def _read(truth: object) -> tuple[Sequence[int], int] | str:

@@ -64,6 +64,9 @@ class MaxRLConfig(GRPOConfig):
         overlong (`str`, defaults to `"keep"`):
             What a rollout that was cut off at `max_completion_length` counts as: `"keep"`, whatever its reward says;
             `"zero"`, a failure; `"drop"`, missing: it leaves the group's statistics and has no advantage.
+        reward_timeout (`float`, defaults to 600):
+            Seconds that a call of a reward function may take. A call that takes longer, raises or returns nonsense is made
+            again row by row, each with its share of the time, and the rollouts at fault leave their groups.
         loss_type (`str`, defaults to `"dr_grpo"`):
             How token losses are aggregated. The theory sums log-probabilities over the tokens of a rollout and
             averages over rollouts: `"rollout_sum"`. `"constant"` (in TRL `"dr_grpo"`) divides that by
@@ -148,6 +151,12 @@ class MaxRLConfig(GRPOConfig):
         default="keep",
         metadata={
             "help": "Rollouts cut off at max_completion_length: keep their reward, zero (a failure), or drop (missing)."
+        },
+    )
+    reward_timeout: float = field(
+        default=600.0,
+        metadata={
+            "help": "Seconds that a call of a reward function may take; the rollouts that it hangs on leave their groups."
         },
     )
     loss_type: str = field(
@@ -244,6 +253,10 @@ class MaxRLConfig(GRPOConfig):
                 raise InputError(f"{name} must be at least {low}, but is {value}")
         if not 0 < self.temperature < math.inf:
             raise InputError(f"temperature must be above 0, but is {self.temperature}")
+        if not 0 < self.reward_timeout < math.inf:
+            raise InputError(
+                f"reward_timeout must be above 0 seconds and finite, but is {self.reward_timeout}"
+            )
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p must lie in (0, 1], but is {self.top_p}")
         if self.seed is None or not 0 <= self.seed < 2**32:

@@ -1,17 +1,13 @@
 """Tasks as TRL sees them: a data set of prompts with hidden truth, and a reward function."""
 
-import functools
-import inspect
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
-from torch import nn
 
-from maxrl.errors import InputError
-from maxrl.tasks import Prompt, Split, Task
+from maxrl.tasks import Prompt, Split, Task, Verdict, judge
 
 # Arrow wants one type per column and tasks are free in theirs, so the truth travels as JSON.
 TRUTH_COLUMN = "truth"
@@ -21,16 +17,18 @@ def task_dataset(task: Task, split: Split, count: int, *, seed: int = 0) -> Data
     """`count` problems of a task as a TRL data set.
 
     Returns:
-        Columns `prompt` (text or chat messages), `truth` (JSON text for `TaskReward`) and `id`.
+        Columns `prompt` (text or chat messages), `truth` (JSON text for `TaskReward`) and `id`; and `task` where examples
+        name the one of several that they belong to.
     """
     examples = task.examples(split, count, seed=seed)
-    return Dataset.from_dict(
-        {
-            "prompt": [example.prompt for example in examples],
-            TRUTH_COLUMN: [json.dumps(dict(example.truth)) for example in examples],
-            "id": [example.id for example in examples],
-        }
-    )
+    columns: dict[str, list[Any]] = {
+        "prompt": [example.prompt for example in examples],
+        TRUTH_COLUMN: [json.dumps(dict(example.truth)) for example in examples],
+        "id": [example.id for example in examples],
+    }
+    if any(example.task for example in examples):
+        columns["task"] = [example.task for example in examples]
+    return Dataset.from_dict(columns)
 
 
 def completion_text(completion: Prompt) -> str:
@@ -46,12 +44,16 @@ def completion_text(completion: Prompt) -> str:
 
 
 class TaskReward:
-    """A task's verifier in TRL's calling convention.
+    """A task's verifier in TRL's calling convention; never raises, see `maxrl.tasks.judge`.
 
     Returns 1.0 or 0.0 (or the task's graded reward) per completion, and None where the verifier itself failed:
-    such a rollout leaves its group. Logs, when called by a trainer, `verifier/errors` (their fraction) and
-    `verifier/{reason}`, the fraction of completions refused for each reason.
+    such a rollout leaves its group. Logs, when called by a trainer, `verifier/{reason}`, the fraction of completions
+    refused, or not judged, for each reason, and `components/{name}`, the mean of each part of the reward over the
+    completions that have it. The trainer logs `verifier/errors`, the fraction that the verifier failed on.
     """
+
+    none_is_failure = True
+    """For `guarded`: a task that gives no reward has failed to judge."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -66,63 +68,24 @@ class TaskReward:
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        verdicts = [
-            self.task.score(json.loads(row), completion_text(completion))
-            for row, completion in zip(truth, completions, strict=True)
-        ]
+        texts = [completion_text(completion) for completion in completions]
+        verdicts = judge(self.task, [json.loads(row) for row in truth], texts)
         if log_metric is not None:
-            reasons = Counter(verdict.reason for verdict in verdicts if verdict.reason)
-            # What was ever logged is logged at 0, too: a mean over batches would else leave those without it out.
-            self._reasons |= reasons.keys()
-            for reason in sorted(self._reasons):
-                log_metric(f"verifier/{reason}", reasons[reason] / len(verdicts))
-            log_metric("verifier/errors", sum(v.error is not None for v in verdicts) / len(verdicts))
+            for name, value in self._metrics(verdicts).items():
+                log_metric(name, value)
         return [verdict.reward for verdict in verdicts]
 
+    def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        reasons = Counter(verdict.reason for verdict in verdicts if verdict.reason)
+        # What was ever logged is logged at 0, too: a mean over batches would else leave those without it out.
+        self._reasons |= reasons.keys()
+        metrics = {f"verifier/{reason}": reasons[reason] / len(verdicts) for reason in sorted(self._reasons)}
+        return metrics | _mean_components([verdict.components for verdict in verdicts])
 
-def check_reward_function(function: Any) -> Any:
-    """The same reward function, refusing results that are not one number or None per completion.
 
-    Reward models (modules, or names of models that TRL loads) pass unchanged.
-    """
-    if isinstance(function, (str, nn.Module)) or not callable(function):
-        return function
-    name = getattr(function, "__name__", type(function).__name__)
-
-    def check(result: Any, expected: int) -> list[float | None]:
-        try:
-            values = list(result)
-        except TypeError:
-            raise InputError(
-                f"reward function '{name}' returned {type(result).__name__} instead of a list with one reward per "
-                "completion"
-            ) from None
-        if len(values) != expected:
-            raise InputError(
-                f"reward function '{name}' returned {len(values)} values for {expected} completions; return exactly "
-                "one number per completion, or None where it does not apply"
-            )
-        for value in values:
-            if value is not None and (isinstance(value, str) or not hasattr(value, "__float__")):
-                raise InputError(
-                    f"reward function '{name}' returned {value!r}; a reward is a number, or None where it does not apply"
-                )
-        return [None if value is None else float(value) for value in values]
-
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 — asks whether calling it gives a coroutine
-    ):
-
-        async def checked_async(*args: Any, **kwargs: Any) -> list[float | None]:
-            return check(await function(*args, **kwargs), len(kwargs["completions"]))
-
-        checked: Any = checked_async
-    else:
-
-        def checked_sync(*args: Any, **kwargs: Any) -> list[float | None]:
-            return check(function(*args, **kwargs), len(kwargs["completions"]))
-
-        checked = checked_sync
-    functools.update_wrapper(checked, function)
-    checked.__name__ = name
-    return checked
+def _mean_components(components: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in components:
+        for name, value in row.items():
+            values[name].append(value)
+    return {f"components/{name}": sum(column) / len(column) for name, column in values.items()}

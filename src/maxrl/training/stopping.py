@@ -7,12 +7,15 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from maxrl.errors import InputError, NoSignalError
+from maxrl.errors import MaxRLError, NoSignalError, VerifierError
 from maxrl.objectives.diagnostics import GroupDiagnostics
 from maxrl.training.progress import KeepsProgress, save_state
 from maxrl.training.signal import Draw, any_differ
 
 logger = logging.getLogger(__name__)
+
+MOST_UNJUDGED = 10
+"""Draws for training in a row in which verifiers may fail on every single rollout."""
 
 
 class StopsEarly(KeepsProgress):
@@ -24,10 +27,26 @@ class StopsEarly(KeepsProgress):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._end = _EndWithStep()
+        self._unjudged = 0
         self.add_callback(self._end)
 
-    def _stop_by_estimator(self, error: InputError) -> NoReturn:
-        """What the estimator refuses; within a training run a checkpoint is saved, and the step named."""
+    def _stop_where_verifiers_fail(self, failures: float) -> None:
+        """Count the draws without any verdict, whose fraction of failures is 1.
+
+        Raises:
+            VerifierError: there were too many in a row. A checkpoint is saved.
+        """
+        self._unjudged = self._unjudged + 1 if failures == 1 else 0
+        if self._unjudged == MOST_UNJUDGED:
+            self._stop_by(
+                VerifierError(
+                    f"the reward functions failed on every rollout of {MOST_UNJUDGED} draws in a row; the warnings above "
+                    "say how. Mend them"
+                )
+            )
+
+    def _stop_by(self, error: MaxRLError) -> NoReturn:
+        """What an estimator refuses, say; within a training run a checkpoint is saved, and the step named."""
         if not self.is_in_train:
             raise error
         self._save_before_stopping()

@@ -24,7 +24,7 @@ from maxrl.training.estimating import Estimating
 from maxrl.training.packed_update import PackedUpdate
 from maxrl.training.progress import Progress
 from maxrl.training.refill import draw_live, refuse_refill
-from maxrl.training.rewards import check_reward_function
+from maxrl.training.reward_guard import guarded, without_failures
 from maxrl.training.rollouts import evaluation_requests, training_requests
 from maxrl.training.signal import Draw, estimator_signal, nonbinary, signal_metrics
 from maxrl.training.stopping import StopsEarly
@@ -62,6 +62,8 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
     - `frac_order_lowered`: fraction of groups with fewer scored rollouts than the order of the estimator they met needs; not
       in evaluations whose groups are smaller anyway.
     - `frac_truncated`: fraction of rollouts that were cut off before a stop token.
+    - `verifier/errors`: fraction of rollouts that a reward function failed on: it crashed, took longer than
+      `reward_timeout`, or returned no number. They leave their groups, whatever other functions say of them.
     - `groups/dead`, `groups/live`, `groups/mastered`, `weights/*`, `train_pass@k`: see `GroupDiagnostics`; in training only.
     - `estimator/{name}`: of an estimator that chooses, the fraction of groups that met this choice; and its own statistics.
     - `refill_rounds`, `groups_refilled`: rounds of further prompts, and groups that came in place of dead ones.
@@ -76,7 +78,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
 
     Overrides, and why:
 
-    - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, checks what reward functions return, loads
+    - `__init__`: makes the estimator, refuses a plain `GRPOConfig`, guards against what reward functions may do, loads
       the tokenizer of a model folder as it was saved (see `load_tokenizer`), turns TRL's own scaling off, and chooses
       the back-ends.
     - `_calculate_rewards`, `_generate`: remember the gathered rewards, and how completions ended, which TRL hands to nobody.
@@ -89,6 +91,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
     Raises:
         RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL), or in an
             evaluation between steps; a checkpoint is saved first.
+        VerifierError: the reward functions failed on every rollout of ten draws in a row; a checkpoint is saved.
         NoSignalError: with `refill_dead_groups`, one generation and all its rounds have no live group; a checkpoint is
             saved. Where every group of them is mastered, training ends regularly instead.
     """
@@ -141,9 +144,9 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
         self._warned_nonbinary = False
         self.drawn_at = (-1, 0)
         if isinstance(reward_funcs, list):
-            reward_funcs = [check_reward_function(function) for function in reward_funcs]
+            reward_funcs = [guarded(function, args.reward_timeout) for function in reward_funcs]
         else:
-            reward_funcs = check_reward_function(reward_funcs)
+            reward_funcs = guarded(reward_funcs, args.reward_timeout)
         if processing_class is None and isinstance(model, str) and has_own_tokenizer(model):
             processing_class = load_tokenizer(model)
         super().__init__(
@@ -191,7 +194,10 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
         return False
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._gathered_rewards = super()._calculate_rewards(*args, **kwargs)
+        self._gathered_rewards, failures = without_failures(super()._calculate_rewards(*args, **kwargs))
+        self._metrics["train" if self.model.training else "eval"]["verifier/errors"].append(failures)
+        if self.model.training:
+            self._stop_where_verifiers_fail(failures)
         return self._gathered_rewards
 
     def _generate_single_turn(
@@ -296,7 +302,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
         try:
             return self.estimating.advantages(signal_GN, tasks, self.state.global_step)
         except InputError as error:
-            self._stop_by_estimator(error)
+            self._stop_by(error)
 
     def _log_signal(self, draw: Draw, mode: str) -> None:
         step = self.state.global_step
