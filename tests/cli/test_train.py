@@ -168,7 +168,6 @@ def test_a_data_set_with_a_reward_function_trains(
         (["--eval_ks", "5"], "eval_ks must lie between 1 and eval_samples"),
         (["--max_steps", "-1"], "set --max_steps"),
         (["--resume_from_checkpoint", "empty"], "no complete checkpoint"),
-        (["--prompt_format", "chat"], "no vocabulary of its own"),
         (["--cpu_threads", "0"], "cpu_threads must be at least 1, but is 0"),
         (["stray"], "unexpected word 'stray'"),
         (["--stages", "2"], "unknown option '--stages'"),

@@ -310,7 +310,6 @@ def test_a_file_that_is_no_text_is_refused(recipe_file: Path) -> None:
         ("max_steps: 5\n", "nothing to train on: name a task (--task subset_sum) or a --dataset_name"),
         ("", "nothing to train on"),
         ("num_elements: 5\n", "unknown field 'num_elements'"),  # of no task
-        ("dataset_name: some/data\n", "no vocabulary to build a tiny model from: set --model_name_or_path"),
         ("task: subset_sum\nnum_elements: null\n", "num_elements=None is not allowed"),
         ("task: subset_sum\neval_ks: [1, 900]\n", "eval_ks must lie between 1 and eval_samples (64)"),
         ("task: subset_sum\ntiny_width: 30\n", "tiny_width (30) must be a multiple of twice tiny_heads (4)"),
@@ -501,3 +500,95 @@ def test_help_names_the_options_of_every_part() -> None:
         assert option in text
     assert "show this help" not in text
     assert text.startswith("usage: maxrl train [--config RECIPE.yaml]")
+
+
+OWN_TASK = """
+from dataclasses import dataclass, field
+from typing import ClassVar
+from maxrl.tasks import Example, Task, Verdict
+
+@dataclass(frozen=True, kw_only=True)
+class Echo(Task):
+    name: ClassVar[str] = "echo"
+    PARAMETER: int = field(default=3, metadata={"help": "how many letters"})
+
+    def examples(self, split, count, *, seed=0, start=0):
+        return [Example(id=f"{split}-{seed}-{start + i}", prompt="a" * self.PARAMETER, truth={}) for i in range(count)]
+
+    def score(self, truth, completion):
+        return Verdict(success=True, reward=1.0)
+"""
+
+
+def test_a_task_of_ones_own_and_its_parameters_are_fields(tmp_path: Path) -> None:
+    file = tmp_path / "echo.py"
+    file.write_text(OWN_TASK.replace("PARAMETER", "letters"))
+    recipe = parse_recipe([f"--task={file}", "--letters", "5", "--max_steps", "1"])
+    assert recipe.task is not None
+    assert recipe.task.examples("train", 1)[0].prompt == "aaaaa"
+    assert recipe.training.output_dir == "runs/echo-tiny-maxrl"
+    assert "--letters" in help_text([f"--task={file}"], "maxrl train")
+    again = tmp_path / "again.yaml"
+    again.write_text(to_yaml(resolved_fields(recipe)))
+    assert parse_recipe(["--config", str(again)]).task == recipe.task
+    with pytest.raises(InputError, match="did you mean '--letters'"):
+        parse_recipe([f"--task={file}", "--leters", "5", "--max_steps", "1"])
+
+
+@pytest.mark.parametrize("name", ["seed", "model", "eval_seed", "stages"])
+def test_a_parameter_named_like_a_field_of_recipes_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"echo_{name}.py"
+    file.write_text(OWN_TASK.replace("PARAMETER", name))
+    with pytest.raises(
+        InputError, match=f"its parameter `{name}` has the name of a field of recipes; rename it"
+    ):
+        parse_recipe([f"--task={file}", "--max_steps", "1"])
+
+
+@pytest.mark.parametrize(
+    "words", [["--model", "org/a"], ["--model=org/a"], ["--model_name_or_path", "org/a"]]
+)
+def test_model_is_short_for_its_long_name(words: list[str], tmp_path: Path) -> None:
+    assert parse_recipe([*TASK, *words]).model_name == "org/a"
+    file = tmp_path / "recipe.yaml"
+    file.write_text("task: subset_sum\nmax_steps: 1\nmodel: org/b\n")
+    assert parse_recipe(["--config", str(file)]).model_name == "org/b"
+    assert parse_recipe(["--config", str(file), *words]).model_name == "org/a"
+
+
+WITH_TINY = """
+task: subset_sum
+model_name_or_path: org/large
+use_peft: true
+num_generations: 64
+per_device_train_batch_size: 64
+max_steps: 9
+tiny:
+  num_generations: 4
+  per_device_train_batch_size: 8
+  tiny_width: 32
+"""
+
+
+def test_a_recipe_says_what_is_different_for_the_tiny_model(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(WITH_TINY)
+    large = parse_recipe(["--config", str(file)])
+    assert (large.model_name, large.model.use_peft, large.training.num_generations) == ("org/large", True, 64)
+    tiny = parse_recipe(["--config", str(file), "--model", "tiny"])
+    assert (tiny.model_name, tiny.model.use_peft, tiny.training.num_generations) == ("tiny", False, 4)
+    assert (tiny.tiny.tiny_width, tiny.training.max_steps) == (32, 9)
+    words = parse_recipe(["--config", str(file), "--model", "tiny", "--num_generations", "8"])
+    assert words.training.num_generations == 8
+    assert "tiny:" not in to_yaml(resolved_fields(tiny))
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [("tiny: 3", "tiny must be a mapping"), ("tiny: {max_stepz: 3}", "did you mean 'max_steps'")],
+)
+def test_what_a_recipe_says_of_the_tiny_model_is_checked(tmp_path: Path, block: str, message: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"task: subset_sum\nmax_steps: 1\n{block}\n")
+    with pytest.raises(InputError, match=message):
+        parse_recipe(["--config", str(file)])

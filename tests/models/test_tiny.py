@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from maxrl.errors import InputError
-from maxrl.models import TinyModel, build_tiny, build_tokenizer
+from maxrl.models import TinyModel, build_byte_tokenizer, build_tiny, build_tokenizer
 
 WORDS = ("1", "2", "12", ":")
 
@@ -126,3 +126,26 @@ def test_the_global_random_state_is_left_alone(
 def test_shapes_that_cannot_be_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         TinyModel(**wrong)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "  two  blanks \n\t", "ü ≠ 日本 🎉", "\x00\x7f", "<pad>"[:-1]])
+def test_a_byte_tokenizer_takes_any_text_and_gives_it_back(text: str) -> None:
+    tokenizer = build_byte_tokenizer()
+    ids = tokenizer(text=text)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert len(ids) == 1 + len(text.encode())
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_bytes_are_a_fixed_set_after_the_special_tokens() -> None:
+    vocabulary = build_byte_tokenizer().get_vocab()
+    assert len(vocabulary) == 4 + 256
+    assert sorted(vocabulary.values()) == list(range(260))
+    assert vocabulary == build_byte_tokenizer().get_vocab()
+    assert vocabulary["a"] - vocabulary["A"] == ord("a") - ord("A")
+
+
+def test_bytes_that_are_no_text_decode_to_something() -> None:
+    tokenizer = build_byte_tokenizer()
+    first_of_two = tokenizer(text="ü", add_special_tokens=False)["input_ids"][:1]
+    assert tokenizer.decode(first_of_two) == "\ufffd"

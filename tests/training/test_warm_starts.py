@@ -1,15 +1,15 @@
 """Warm starts are made once, from everything that determines them, and only count when they solve the task."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from maxrl.errors import InputError, MaxRLError
-from maxrl.models import TinyModel, load_policy, load_tokenizer
-from maxrl.tasks import Example, Split, SubsetSum
+from maxrl.models import TinyModel, build_tiny, encode_prompt, load_policy, load_tokenizer
+from maxrl.tasks import Example, Split, SubsetSum, Vocabulary, get_task
 from maxrl.training.warm_starts import CHECK_EVERY, WarmStart, cache_folder, warm_start
 
 SHAPE = TinyModel(tiny_layers=1, tiny_width=32, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=64)
@@ -93,9 +93,76 @@ def test_a_rate_that_is_not_reached_is_a_failure_not_a_cache_entry(task: SubsetS
     assert list(cache.iterdir()) == []
 
 
-def test_a_task_without_words_is_refused(task: SubsetSum) -> None:
-    with pytest.raises(InputError, match="no vocabulary of its own"):
-        warm_start(replace(task, prompt_format="chat"), SHAPE, EASY, max_completion_length=5)
+def test_a_task_without_words_gets_a_model_of_bytes(task: SubsetSum) -> None:
+    settings = WarmStart(warm_start_pass_rate=None, warm_start_max_steps=1, warm_start_batch_size=2)
+    folder = warm_start(replace(task, prompt_format="chat"), SHAPE, settings, max_completion_length=5)
+    tokenizer = load_tokenizer(str(folder))
+    assert len(tokenizer) == 4 + 256
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": "1 ≠ 2"}])
+    assert tokenizer.decode(prompt) == "<bos>user: 1 ≠ 2\nassistant: "
+    assert len(prompt) == 1 + len("user: 1 ≠ 2\nassistant: ".encode())
+
+
+def test_all_steps_are_made_where_no_rate_is_asked_for(task: SubsetSum) -> None:
+    settings = WarmStart(warm_start_pass_rate=None, warm_start_max_steps=3, warm_start_batch_size=2)
+    folder = warm_start(task, SHAPE, settings, max_completion_length=5)
+    record = json.loads((folder / "warm_start.json").read_text())
+    assert record["steps"] == 3
+    assert 0 <= record["pass_rate"] <= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mute(SubsetSum):
+    """Cannot show how its problems are solved."""
+
+    def can_demonstrate(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("of", "steps"), [(None, 5), (Mute(num_elements=4, max_value=9), 5), (SubsetSum(num_elements=4), 0)]
+)
+def test_without_demonstrations_the_weights_stay_random(of: SubsetSum | None, steps: int) -> None:
+    settings = WarmStart(warm_start_max_steps=steps)
+    folder = warm_start(of, SHAPE, settings, max_completion_length=5)
+    record = json.loads((folder / "warm_start.json").read_text())
+    assert (record["steps"], record["pass_rate"]) == (0, None)
+    trained, fresh = load_policy(str(folder)), build_tiny(load_tokenizer(str(folder)), SHAPE)
+    for name, value in fresh.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, rtol=0, atol=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping(SubsetSum):
+    """Whose completions end with the word `:`."""
+
+    def vocabulary(self) -> Vocabulary | None:
+        return Vocabulary(words=super().vocabulary().words, stop=(":",))
+
+
+def test_words_that_end_a_completion_are_kept_with_the_model() -> None:
+    task = Stopping(num_elements=4, max_value=9, prompt_format="compact")
+    folder = warm_start(task, SHAPE, WarmStart(warm_start_max_steps=0), max_completion_length=5)
+    colon = load_tokenizer(str(folder)).convert_tokens_to_ids(":")
+    assert load_policy(str(folder)).generation_config.eos_token_id == [2, colon]
+
+
+def test_a_task_of_ones_own_that_was_changed_is_trained_anew(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = """
+from dataclasses import dataclass
+from maxrl.tasks import SubsetSum
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(SubsetSum):
+    name = "mine"
+"""
+    settings = WarmStart(warm_start_max_steps=0)
+    folders = []
+    for body in (text, text, text + "# changed\n"):
+        file.write_text(body)
+        folders.append(warm_start(get_task(str(file)), SHAPE, settings, max_completion_length=5))
+    assert folders[0] == folders[1] != folders[2]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +170,9 @@ def test_a_task_without_words_is_refused(task: SubsetSum) -> None:
     [
         {"warm_start_pass_rate": 0.0},
         {"warm_start_pass_rate": 1.0},
-        {"warm_start_max_steps": 0},
+        {"warm_start_max_steps": -1},
+        {"warm_start_adam_beta2": 1.0},
+        {"warm_start_weight_decay": -0.1},
         {"warm_start_batch_size": 0},
         {"warm_start_learning_rate": 0.0},
     ],

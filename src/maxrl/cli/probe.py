@@ -23,7 +23,7 @@ from maxrl.experiments.probe_records import Probe, Reading
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import resolved_fields, to_yaml
 from maxrl.models import TinyModel
-from maxrl.tasks import TASKS
+from maxrl.tasks import TASKS, task_class
 from maxrl.training.warm_starts import WarmStart
 
 INTRODUCTION = """\
@@ -99,8 +99,10 @@ ESTIMATORS_A_TABLE = 5
 def run(argv: Sequence[str]) -> int:
     """Probe, print what was found and where it is."""
     if {"-h", "--help"} & set(argv):
-        known = TASKS.get(option_given(argv, "task") or "")
-        own = {item.name for task in ([known] if known else TASKS.values()) for item in fields(task)}
+        named = option_given(argv, "task")
+        own = {
+            item.name for task in ([task_class(named)] if named else TASKS.values()) for item in fields(task)
+        }
         options = help_text(argv, "maxrl probe", (ProbeArguments,), only=MATTERS | own)
         print(INTRODUCTION, options, EXAMPLES, sep="\n\n")
         return 0

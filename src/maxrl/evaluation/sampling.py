@@ -135,7 +135,7 @@ def evaluate(
             **asdict(settings),
             "eval_ks": settings.ks,
             "max_completion_length": max_completion_length,
-            "task": {"name": task.name, **vars(task)},
+            "task": task.description(),
         },
     )
 

@@ -1,7 +1,9 @@
 """The fields of a recipe from YAML and the command line, typed and with known names."""
 
 import argparse
+import dataclasses
 import os
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +22,7 @@ from maxrl.experiments.recipe import (
     unknown_field,
 )
 from maxrl.models import TinyModel
-from maxrl.tasks import TASKS
+from maxrl.tasks import TASKS, task_class
 from maxrl.training import MaxRLConfig
 from maxrl.training.warm_starts import WarmStart
 
@@ -38,14 +40,20 @@ def parse_recipe(argv: Sequence[str]) -> Recipe:
 def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """The fields that a command line (and the YAML file it names) gives, typed and with known names.
 
-    `stages`, which only a file can list, are a list of mappings, each typed like the rest; words win over them, too.
+    `stages`, which only a file can list, are a list of mappings, each typed like the rest; words win over them, too. So do
+    they over `tiny`, a mapping of fields that a file has for where the model is the tiny one. `model` is short for
+    `model_name_or_path`.
 
     Args:
         argv: the words after the command.
         extra: dataclasses whose fields the command takes beside those of a recipe.
     """
     config_path, words = _take_config(argv)
+    words = [re.sub(r"^--model(?==|$)", "--model_name_or_path", word) for word in words]
     from_file = _load_yaml(config_path) if config_path else {}
+    if "model" in from_file:
+        from_file["model_name_or_path"] = from_file.pop("model")
+    from_file = _for_the_model(from_file, option_given(words, "model_name_or_path"), config_path)
     listed = from_file.pop("stages", None)
     task = option_given(words, "task") or from_file.get("task")
     parser = _parser([*recipe_classes(task), *extra])
@@ -58,6 +66,19 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
             {name: value for name, value in stage.items() if name not in from_words} for stage in stages
         ]
     return {**given, **from_words}
+
+
+def _for_the_model(from_file: Fields, model: str | None, where: str | None) -> Fields:
+    """The file's fields with those of its `tiny` in their places, if the model is the tiny one."""
+    tiny = from_file.pop("tiny", None)
+    if tiny is not None and not isinstance(tiny, dict):
+        raise _located(InputError(f"tiny must be a mapping of fields to values, but is {tiny!r}"), where)
+    named = model or from_file.get("model_name_or_path") or "tiny"
+    if named != "tiny" or not tiny:
+        return from_file
+    # What the file says of the model it names (its adapter, say) is not for the tiny one, unless `tiny` says it again.
+    others = {item.name for item in dataclasses.fields(ModelConfig)} | {"model_init_kwargs"}
+    return {name: value for name, value in from_file.items() if name not in others} | tiny
 
 
 def _typed(from_file: Fields, parser: "_Parser", where: str | None) -> Fields:
@@ -89,7 +110,7 @@ def help_text(
         only: the fields of a recipe that matter to the command, each shown in one spelling; by default all, in both.
     """
     task = option_given(_take_config(argv)[1], "task") or next(iter(TASKS))
-    ours = [RunArguments, TASKS[task], EvalSettings, TinyModel, WarmStart]
+    ours = [RunArguments, task_class(task), EvalSettings, TinyModel, WarmStart]
     parts = [("", list(extra))] if extra else []
     parts += [("the run", ours), ("training (TRL's GRPOConfig and what MaxRLConfig adds)", [MaxRLConfig])]
     parts += [("the model and its adapters", [ModelConfig]), ("data sets", [DatasetMixtureConfig])]

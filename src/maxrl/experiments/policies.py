@@ -55,7 +55,7 @@ def prepare_policy(recipe: Recipe, *, progress: Callable[[int, float], None] | N
         progress: told (step, pass rate) while a tiny model is warming up.
 
     Raises:
-        InputError: the model cannot be loaded, or the task has no vocabulary for a tiny one.
+        InputError: the model cannot be loaded.
     """
     source = recipe.model_name
     if source == "tiny":
@@ -73,7 +73,6 @@ def prepare_policy(recipe: Recipe, *, progress: Callable[[int, float], None] | N
 
 
 def _tiny(recipe: Recipe, progress: Callable[[int, float], None] | None) -> Path:
-    assert recipe.task is not None, "make_recipe refuses a tiny model without a task"
     if recipe.training.world_size > 1:
         raise InputError(
             "the tiny model is warmed up by one process: make it once without accelerate (`maxrl train … --max_steps 1`) "

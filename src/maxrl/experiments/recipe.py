@@ -20,7 +20,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 from maxrl.errors import InputError, unknown_name
 from maxrl.evaluation import EvalSettings
 from maxrl.models import TinyModel
-from maxrl.tasks import TASKS, Task, get_task
+from maxrl.tasks import TASKS, Task, get_task, task_class
 from maxrl.training import MaxRLConfig
 from maxrl.training.warm_starts import WarmStart
 
@@ -34,7 +34,10 @@ class RunArguments(GRPOScriptArguments):
 
     task: str | None = field(
         default=None,
-        metadata={"help": f"Task to train on: {', '.join(TASKS)}. Its parameters become options."},
+        metadata={
+            "help": f"Task to train on: {', '.join(TASKS)}; or your own, as my_task.py or module:Class. Its parameters "
+            "become options."
+        },
     )
     task_seed: int | None = field(
         default=None, metadata={"help": "Seed of the training problems; by default the seed of the run."}
@@ -106,7 +109,7 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         raise InputError(f"nothing to train on: name a task (--task {' | '.join(TASKS)}) or a --dataset_name")
     task = None
     if run.task is not None:
-        names = _names(TASKS[run.task])
+        names = _names(task_class(run.task))
         task = get_task(run.task, **{name: value for name, value in given.items() if name in names})
     recipe = Recipe(
         run=run,
@@ -124,8 +127,6 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
             f"one process sees {recipe.training.n_gpu} GPUs: start one process per GPU (`accelerate launch -m maxrl.cli "
             "train …`), or show it one (CUDA_VISIBLE_DEVICES=0)"
         )
-    if task is None and _is_tiny(given):
-        raise InputError("a data set has no vocabulary to build a tiny model from: set --model_name_or_path")
     return recipe
 
 
@@ -136,10 +137,10 @@ def _with_defaults(given: Mapping[str, Any]) -> Fields:
     for name in given:
         if name not in known:
             raise unknown_field(name, known)
-    task_class = TASKS[given["task"]] if given.get("task") else None
-    if _is_tiny(given) and task_class and "prompt_format" in _names(task_class):
+    task = task_class(given["task"]) if given.get("task") else None
+    if _is_tiny(given) and task and "compact" in _choices(task, "prompt_format"):
         given.setdefault("prompt_format", "compact")  # the tiny model knows no chat
-    if task_class and not given.get("num_train_problems"):
+    if task and not given.get("num_train_problems"):
         # Fresh problems need no shuffling, and in stream order a run that is made longer goes on where it was.
         given.setdefault("shuffle_dataset", False)
     if given.get("output_dir") is None:
@@ -225,13 +226,13 @@ _ALWAYS_SHOWN = (
 
 
 def recipe_classes(task: str | None) -> list[Any]:
-    """The dataclasses whose fields a recipe of this task may have."""
-    if task is not None and (not isinstance(task, str) or task not in TASKS):
-        raise unknown_name("task", str(task), TASKS)
-    task_class = [TASKS[task]] if task else []
-    return [
+    """The dataclasses whose fields a recipe of this task may have.
+
+    Raises:
+        InputError: no such task, or one of its parameters has the name of another field.
+    """
+    others = [
         RunArguments,
-        *task_class,
         EvalSettings,
         TinyModel,
         WarmStart,
@@ -239,6 +240,21 @@ def recipe_classes(task: str | None) -> list[Any]:
         ModelConfig,
         DatasetMixtureConfig,
     ]
+    if not task:
+        return others
+    own = task_class(str(task))
+    taken = {name for cls in others for name in _names(cls)} | {"config", "model", "tiny", "stages", "tasks"}
+    for name in _names(own):
+        if name in taken:
+            raise InputError(
+                f"task {task}: its parameter `{name}` has the name of a field of recipes; rename it"
+            )
+    return [others[0], own, *others[1:]]
+
+
+def _choices(cls: type, name: str) -> tuple[Any, ...]:
+    """What a field of type `Literal` may be; nothing where there is no such field."""
+    return get_args(get_type_hints(cls).get(name)) if name in _names(cls) else ()
 
 
 def _names(cls: Any) -> list[str]:
@@ -251,7 +267,9 @@ def default_output_dir(given: Mapping[str, Any], estimators: Sequence[str]) -> s
         given.get("task") or given.get("dataset_name") or "mixture",
         given.get("model_name_or_path") or "tiny",
     ]
-    subject = "-".join(str(part).rstrip("/").split("/")[-1] for part in parts)
+    subject = "-".join(
+        re.sub(r"\.py\b|[^\w.]", "-", str(part).rstrip("/").split("/")[-1]).strip("-") for part in parts
+    )
     return f"runs/{subject}-{'-then-'.join(folder_name(str(name)) for name in estimators)}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from maxrl.errors import InputError, unknown_name
 from maxrl.experiments.fields import read_fields
 from maxrl.experiments.recipe import Fields
-from maxrl.tasks import TASKS
+from maxrl.tasks import task_class
 
 _RANGE = re.compile(r"(-?\d+):(-?\d+)(?::(-?\d+))?")
 
@@ -26,7 +26,7 @@ def parse_sweep(words: Sequence[str], task: str) -> dict[str, list[Any]]:
         InputError: a word of another form, an unknown field, a field or value given twice, or a value that does not suit
             the field.
     """
-    known = [item.name for item in fields(TASKS[task]) if item.init]  # pyright: ignore[reportArgumentType]
+    known = [item.name for item in fields(task_class(task)) if item.init]  # pyright: ignore[reportArgumentType]
     swept: dict[str, list[Any]] = {}
     for word in words:
         name, equals, values = word.partition("=")

@@ -1,4 +1,4 @@
-"""A small Qwen2 and a word-level tokenizer, made on the spot from a task's vocabulary.
+"""A small Qwen2 made on the spot, with a tokenizer of a task's own words, or of bytes where it has none.
 
 The model knows nothing until it has been trained on demonstrations: `maxrl.training.warm_starts`.
 """
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -17,6 +17,12 @@ from maxrl.errors import InputError
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 """Ids 0 to 3, in this order."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+"""A chat for models that were never taught one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +69,28 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         raise InputError("a vocabulary must not name a word twice, nor one of " + ", ".join(SPECIAL_TOKENS))
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    return _opened(backend, vocabulary["<bos>"])
+
+
+def build_byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per byte of UTF-8, after the four special tokens: for any text whatever.
+
+    A prompt is opened by `<bos>`. It has a plain chat template.
+    """
+    # The characters that stand for bytes in byte-level tokenizers, in an order that does not depend on the library's.
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL_TOKENS, *sorted(ByteLevel.alphabet())])}
+    backend = Tokenizer(BPE(vocabulary, [], unk_token="<unk>"))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)  # pyright: ignore[reportAttributeAccessIssue]
+    backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer = _opened(backend, vocabulary["<bos>"])
+    tokenizer.chat_template = "<bos>" + CHAT_TEMPLATE
+    return tokenizer
+
+
+def _opened(backend: Tokenizer, bos: int) -> PreTrainedTokenizerFast:
+    """A tokenizer that opens texts with `<bos>` and pads on the left."""
     backend.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
-        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+        single="<bos> $A", special_tokens=[("<bos>", bos)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -78,9 +104,15 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def build_tiny(
-    tokenizer: PreTrainedTokenizerFast, shape: TinyModel | None = None, *, seed: int = 0
+    tokenizer: PreTrainedTokenizerFast,
+    shape: TinyModel | None = None,
+    *,
+    seed: int = 0,
+    stop: Sequence[str] = (),
 ) -> Qwen2ForCausalLM:
     """A Qwen2 of the given shape with random weights, the same for the same seed, in float32.
+
+    `stop` are words that end a completion as `<eos>` does; they go into its generation configuration.
 
     The global random state is left as it was.
     """
@@ -100,4 +132,7 @@ def build_tiny(
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device's generator
-        return Qwen2ForCausalLM(config)
+        model = Qwen2ForCausalLM(config)
+    ends = [tokenizer.eos_token_id, *(tokenizer.convert_tokens_to_ids(word) for word in stop)]
+    model.generation_config.eos_token_id = ends if stop else tokenizer.eos_token_id
+    return model

@@ -96,12 +96,15 @@ class Task(Protocol):
     """
 
     name: ClassVar[str]
-    graded: ClassVar[bool] = False
-    """Whether rewards are more than 1.0 for a success and 0.0 for a failure."""
     time_limit: ClassVar[float] = 10.0
     """Seconds that `score` may take before it counts as hanging (see `judge`)."""
     check_parameters: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Parameters with which the task can be tried on a machine without network, where its defaults cannot."""
+
+    @property
+    def graded(self) -> bool:
+        """Whether rewards are more than 1.0 for a success and 0.0 for a failure; a parameter of the task may decide."""
+        return False
 
     def examples(self, split: Split, count: int, *, seed: int = 0, start: int = 0) -> list[Example]:
         """Problems `start … start + count − 1` of the stream (`split`, `seed`).
@@ -127,6 +130,10 @@ class Task(Protocol):
         """
         raise InputError(f"task {self.name} has no demonstrations; give it a method `demonstration(example)`")
 
+    def can_demonstrate(self) -> bool:
+        """Whether `demonstration` gives solutions."""
+        return type(self).demonstration is not Task.demonstration
+
     def vocabulary(self) -> Vocabulary | None:
         """The task's words, or None where only a general tokenizer will do."""
         return None
@@ -137,6 +144,10 @@ class Task(Protocol):
         Training goes through a finite split again and again; an evaluation asks for no more than there are.
         """
         return None
+
+    def description(self) -> dict[str, Any]:
+        """Name and parameters as JSON types: all that determines its problems and verdicts."""
+        return {"name": self.name, **vars(self)}
 
     def missing(self) -> str | None:
         """What this machine lacks for the task to run (a compiler, a data set), and what brings it; None: nothing."""

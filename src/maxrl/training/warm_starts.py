@@ -4,6 +4,7 @@ Reinforcement learning can only sharpen what a model already does sometimes; a r
 """
 
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -27,10 +28,10 @@ from trl import SFTConfig, SFTTrainer
 from maxrl.engine import make_generator
 from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation import EvalSettings, evaluate
-from maxrl.models import TinyModel, build_tiny, build_tokenizer, encode_prompt
+from maxrl.models import TinyModel, build_byte_tokenizer, build_tiny, build_tokenizer, encode_prompt
 from maxrl.tasks import Task
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever this file changes what a warm start is, so that older caches are not used."""
 
 RECORD = "warm_start.json"
@@ -47,29 +48,45 @@ DEMONSTRATION_SEED = 2**31 - 1
 class WarmStart:
     """Supervised training of the tiny model on demonstrations, before reinforcement learning."""
 
-    warm_start_pass_rate: float = field(
+    warm_start_pass_rate: float | None = field(
         default=0.25,
-        metadata={"help": "Stop as soon as this share of sampled completions succeeds (pass@1)."},
+        metadata={
+            "help": "Stop as soon as this share of sampled completions succeeds (pass@1); null in a recipe: train for "
+            "warm_start_max_steps and take what comes."
+        },
     )
     warm_start_max_steps: int = field(
-        default=3000, metadata={"help": "Give up after this many optimizer steps."}
+        default=3000,
+        metadata={
+            "help": "Give up after this many optimizer steps; 0 leaves the random weights as they are."
+        },
     )
     warm_start_batch_size: int = field(default=64, metadata={"help": "Demonstrations per optimizer step."})
     warm_start_learning_rate: float = field(
         default=1e-3, metadata={"help": "Learning rate of the warm start (AdamW, constant after 20 steps)."}
+    )
+    warm_start_adam_beta2: float = field(default=0.999, metadata={"help": "AdamW's beta2 in the warm start."})
+    warm_start_weight_decay: float = field(
+        default=0.0, metadata={"help": "AdamW's weight decay in the warm start."}
     )
     warm_start_seed: int = field(
         default=0, metadata={"help": "Seed of the random weights and of the demonstrations."}
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.warm_start_pass_rate < 1:
+        if self.warm_start_pass_rate is not None and not 0 < self.warm_start_pass_rate < 1:
             raise InputError(
                 f"warm_start_pass_rate must lie between 0 and 1, but is {self.warm_start_pass_rate}"
             )
-        for name in ("warm_start_max_steps", "warm_start_batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        for name, least in (("warm_start_max_steps", 0), ("warm_start_batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, but is {getattr(self, name)}")
+        if not 0 < self.warm_start_adam_beta2 < 1:
+            raise InputError(f"warm_start_adam_beta2 must lie in (0, 1), but is {self.warm_start_adam_beta2}")
+        if not 0 <= self.warm_start_weight_decay < math.inf:
+            raise InputError(
+                f"warm_start_weight_decay must be at least 0, but is {self.warm_start_weight_decay}"
+            )
         if not 0 < self.warm_start_learning_rate < math.inf:
             raise InputError(
                 f"warm_start_learning_rate must be above 0, but is {self.warm_start_learning_rate}"
@@ -82,7 +99,7 @@ def cache_folder() -> Path:
 
 
 def warm_start(
-    task: Task,
+    task: Task | None,
     shape: TinyModel | None = None,
     settings: WarmStart | None = None,
     *,
@@ -94,8 +111,11 @@ def warm_start(
     It is trained on the spot the first time and taken from the cache afterwards. The cache's key is everything
     that determines the result: task and parameters, shape, settings, and the versions of the libraries.
 
+    A task without a vocabulary of its own gets a model of bytes. Without a task, or where the task cannot show how its
+    problems are solved, the weights stay random.
+
     Args:
-        task: must have a vocabulary.
+        task: whose demonstrations it learns; None for a data set of no task.
         shape: of the model; None for the default.
         settings: of the supervised training; None for the default.
         max_completion_length: most new tokens when the pass rate is measured.
@@ -105,35 +125,32 @@ def warm_start(
         A folder for `load_policy` and `load_tokenizer`, with `warm_start.json` (steps, pass rate, settings).
 
     Raises:
-        InputError: the task has no vocabulary of its own.
         MaxRLError: the pass rate was not reached within `warm_start_max_steps`.
     """
     shape = shape or TinyModel()
     settings = settings or WarmStart()
-    vocabulary = task.vocabulary()
-    if vocabulary is None:
-        raise InputError(
-            f"task {task.name} in this form has no vocabulary of its own, so that no tiny model can be built for it; "
-            "choose its compact form (for subset_sum: prompt_format=compact), or name a model"
-        )
     description = _describe(task, shape, settings, max_completion_length)
     key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_folder() / "warm-starts" / f"{task.name}-{key}"
+    folder = cache_folder() / "warm-starts" / f"{task.name if task else 'no-task'}-{key}"
     if (folder / RECORD).is_file():
         return folder
     shutil.rmtree(folder, ignore_errors=True)  # without its record it was never whole
 
-    tokenizer = build_tokenizer(vocabulary.words)
-    model = build_tiny(tokenizer, shape, seed=settings.warm_start_seed)
+    vocabulary = task.vocabulary() if task else None
+    tokenizer = build_tokenizer(vocabulary.words) if vocabulary else build_byte_tokenizer()
+    stop = vocabulary.stop if vocabulary else ()
+    model = build_tiny(tokenizer, shape, seed=settings.warm_start_seed, stop=stop)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}-{os.getpid()}")
     partial.mkdir(exist_ok=True)
     try:
-        watcher = _StopAtPassRate(task, tokenizer, settings, max_completion_length, progress)
-        _train_on_demonstrations(model, tokenizer, task, settings, watcher, partial)
+        result: dict[str, Any] = {"pass_rate": None, "steps": 0, **description}
+        if task is not None and task.can_demonstrate() and settings.warm_start_max_steps > 0:
+            watcher = _StopAtPassRate(task, tokenizer, settings, max_completion_length, progress)
+            _train_on_demonstrations(model, tokenizer, task, settings, watcher, partial)
+            result |= {"pass_rate": watcher.pass_rate, "steps": watcher.steps}
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        result = {"pass_rate": watcher.pass_rate, "steps": watcher.steps, **description}
         (partial / RECORD).write_text(json.dumps(result, indent=2) + "\n")
         _publish(partial, folder)
     finally:
@@ -142,17 +159,25 @@ def warm_start(
 
 
 def _describe(
-    task: Task, shape: TinyModel, settings: WarmStart, max_completion_length: int
+    task: Task | None, shape: TinyModel, settings: WarmStart, max_completion_length: int
 ) -> dict[str, Any]:
     """Everything that determines a warm start, as JSON types."""
     return {
         "format": FORMAT,
-        "task": {"name": task.name, **vars(task)},
+        "task": task.description() if task else None,
+        "task_source": _source(task),
         "shape": asdict(shape),
         "settings": asdict(settings),
         "max_completion_length": max_completion_length,
         "versions": {name: version(name) for name in ("maxrl", "torch", "transformers", "trl")},
     }
+
+
+def _source(task: Task | None) -> str | None:
+    """A checksum of the file that a user's own task stands in, which may change; None for the package's tasks."""
+    if task is None or type(task).__module__.startswith("maxrl."):
+        return None
+    return hashlib.sha256(Path(inspect.getfile(type(task))).read_bytes()).hexdigest()
 
 
 def _train_on_demonstrations(
@@ -171,7 +196,7 @@ def _train_on_demonstrations(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.train()
-    if watcher.pass_rate < settings.warm_start_pass_rate:
+    if settings.warm_start_pass_rate is not None and watcher.pass_rate < settings.warm_start_pass_rate:
         raise MaxRLError(
             f"the warm start solved {watcher.pass_rate:.3f} of the problems after {settings.warm_start_max_steps} "
             f"steps, less than warm_start_pass_rate={settings.warm_start_pass_rate}; lower the rate, raise "
@@ -194,6 +219,8 @@ def _sft_config(folder: Path, settings: WarmStart) -> SFTConfig:
         max_steps=settings.warm_start_max_steps,
         per_device_train_batch_size=settings.warm_start_batch_size,
         learning_rate=settings.warm_start_learning_rate,
+        adam_beta2=settings.warm_start_adam_beta2,
+        weight_decay=settings.warm_start_weight_decay,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=20,
         seed=settings.warm_start_seed,
@@ -242,8 +269,11 @@ class _StopAtPassRate(TrainerCallback):
     ) -> None:
         if state.global_step % CHECK_EVERY and state.global_step < self.settings.warm_start_max_steps:
             return
+        ends = model.generation_config.eos_token_id
         generator = make_generator(
-            model, stop_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id
+            model,
+            stop_ids=ends if isinstance(ends, list) else [ends],
+            pad_id=self.tokenizer.pad_token_id,
         )
         # A stream apart from the ones that evaluations report (small seeds).
         check = EvalSettings(
@@ -256,5 +286,6 @@ class _StopAtPassRate(TrainerCallback):
         self.steps = state.global_step
         if self.progress is not None:
             self.progress(self.steps, self.pass_rate)
-        if self.pass_rate >= self.settings.warm_start_pass_rate:
+        wanted = self.settings.warm_start_pass_rate
+        if wanted is not None and self.pass_rate >= wanted:
             control.should_training_stop = True
