@@ -1,4 +1,4 @@
-"""The command line: `maxrl train | eval | compare | probe | inspect | doctor`.
+"""The command line: `maxrl train | eval | compare | probe | inspect | tasks | classify | doctor`.
 
 Exit status: 0 done, 2 bad input (one line says what and what to do), 1 failure.
 """
@@ -16,6 +16,8 @@ COMMANDS = {
     "compare": "train several estimators from one warm start and write a report",
     "probe": "sample a model before training it: will training have signal?",
     "inspect": "what an estimator really optimises; its advantages on your rewards",
+    "tasks": "what can be trained on: list, show problems, check the verifiers",
+    "classify": "the paper's image classification, where the likelihood is known",
     "doctor": "versions, devices, logins: what is there, what is missing for what",
 }
 
