@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from maxrl.errors import InputError, MaxRLError
 from maxrl.models import TinyModel, build_tiny, encode_prompt, load_policy, load_tokenizer
@@ -187,3 +189,12 @@ def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert cache_folder() == tmp_path
     monkeypatch.delenv("MAXRL_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "maxrl"
+
+
+def test_what_follows_may_have_another_precision(task: SubsetSum) -> None:
+    """accelerate keeps the precision of the first trainer of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    settings = WarmStart(warm_start_pass_rate=None, warm_start_max_steps=1, warm_start_batch_size=2)
+    warm_start(task, SHAPE, settings, max_completion_length=5)
+    assert Accelerator(mixed_precision="bf16", cpu=True).mixed_precision == "bf16"
+    AcceleratorState._reset_state(reset_partial_state=True)

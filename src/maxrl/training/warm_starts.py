@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import AcceleratorState
 from datasets import IterableDataset
 from transformers import (
     PrinterCallback,
@@ -184,6 +185,8 @@ def _train_on_demonstrations(
     model: Any, tokenizer: Any, task: Task, settings: WarmStart, watcher: "_StopAtPassRate", folder: Path
 ) -> None:
     """Train until the watcher stops it, or fail."""
+    # accelerate keeps the precision of the first trainer of a process, and refuses another one that is to follow.
+    before = bool(AcceleratorState._shared_state)
     trainer = SFTTrainer(
         model=model,
         args=_sft_config(folder, settings),
@@ -196,6 +199,8 @@ def _train_on_demonstrations(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.train()
+    if not before:
+        AcceleratorState._reset_state()
     if settings.warm_start_pass_rate is not None and watcher.pass_rate < settings.warm_start_pass_rate:
         raise MaxRLError(
             f"the warm start solved {watcher.pass_rate:.3f} of the problems after {settings.warm_start_max_steps} "
