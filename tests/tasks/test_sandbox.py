@@ -581,6 +581,14 @@ def test_system_folders_that_are_no_links(monkeypatch: pytest.MonkeyPatch) -> No
     assert "/libx32" not in line
 
 
+def test_the_package_with_its_problems_and_answers_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = "/usr/share/doc"  # as good as a folder of packages below /usr
+    assert os.listdir(installed)
+    monkeypatch.setattr(sandbox_bubblewrap, "_OWN_FOLDER", installed)
+    outcome = make_sandbox().run(["sh", "-c", f"ls -A {installed} && ! touch {installed}/mine 2> /dev/null"])
+    assert (outcome.stdout, outcome.exit_code) == (b"", 0)
+
+
 # --- The filter of system calls, run here instruction by instruction.
 
 

@@ -24,6 +24,9 @@ from maxrl.tasks.sandbox_terms import Limits, Outcome, SandboxError, check_argum
 
 _FOLDER = "/tmp/work"
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Of this package, which holds problems with their answers; where it is installed below /usr it is hidden."""
+
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # Debian's `cc` and `ld` are links through the first; without the second the loader knows the standard folders only.
 _NEEDED_OF_ETC = ("/etc/alternatives", "/etc/ld.so.cache")
@@ -207,6 +210,8 @@ def _system() -> list[str]:
             words += ["--ro-bind", path, path]
     for path in filter(os.path.exists, _NEEDED_OF_ETC):
         words += ["--ro-bind", path, path]
+    if _below(_OWN_FOLDER, _SYSTEM):
+        words += ["--tmpfs", _OWN_FOLDER, "--remount-ro", _OWN_FOLDER]
     return [*words, "--proc", "/proc", "--dev", "/dev"]
 
 
