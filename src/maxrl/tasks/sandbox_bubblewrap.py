@@ -210,7 +210,7 @@ def _system() -> list[str]:
             words += ["--ro-bind", path, path]
     for path in filter(os.path.exists, _NEEDED_OF_ETC):
         words += ["--ro-bind", path, path]
-    if _below(_OWN_FOLDER, _SYSTEM):
+    if any(_below(shown, [_OWN_FOLDER]) for shown in _SYSTEM):
         words += ["--tmpfs", _OWN_FOLDER, "--remount-ro", _OWN_FOLDER]
     return [*words, "--proc", "/proc", "--dev", "/dev"]
 
