@@ -149,3 +149,11 @@ def test_bytes_that_are_no_text_decode_to_something() -> None:
     tokenizer = build_byte_tokenizer()
     first_of_two = tokenizer(text="ü", add_special_tokens=False)["input_ids"][:1]
     assert tokenizer.decode(first_of_two) == "\ufffd"
+
+
+def test_the_base_of_the_rotary_positions_is_a_choice(words: PreTrainedTokenizerFast) -> None:
+    assert build_tiny(words).config.rope_parameters["rope_theta"] == 10_000.0
+    shape = TinyModel(tiny_rope_theta=1e6)
+    assert build_tiny(words, shape).config.rope_parameters["rope_theta"] == 1e6
+    slowest = [build_tiny(words, one).model.rotary_emb.inv_freq[-1].item() for one in (TinyModel(), shape)]
+    assert slowest[1] < slowest[0] / 50

@@ -107,7 +107,11 @@ def test_a_task_without_words_gets_a_model_of_bytes(task: SubsetSum) -> None:
 
 def test_all_steps_are_made_where_no_rate_is_asked_for(task: SubsetSum) -> None:
     settings = WarmStart(warm_start_pass_rate=None, warm_start_max_steps=3, warm_start_batch_size=2)
-    folder = warm_start(task, SHAPE, settings, max_completion_length=5)
+    measured: list[int] = []
+    folder = warm_start(
+        task, SHAPE, settings, max_completion_length=5, progress=lambda step, _: measured.append(step)
+    )
+    assert measured == [3], "nothing depends on a measurement before the end"
     record = json.loads((folder / "warm_start.json").read_text())
     assert record["steps"] == 3
     assert 0 <= record["pass_rate"] <= 1
@@ -177,6 +181,7 @@ class Mine(SubsetSum):
         {"warm_start_weight_decay": -0.1},
         {"warm_start_batch_size": 0},
         {"warm_start_learning_rate": 0.0},
+        {"warm_start_check_problems": 0},
     ],
 )
 def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:

@@ -43,6 +43,7 @@ class TinyModel:
     tiny_positions: int = field(
         default=512, metadata={"help": "Longest prompt and completion together, in tokens."}
     )
+    tiny_rope_theta: float = field(default=10_000.0, metadata={"help": "Base of the rotary positions."})
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -125,6 +126,7 @@ def build_tiny(
         num_attention_heads=shape.tiny_heads,
         num_key_value_heads=shape.tiny_kv_heads,
         max_position_embeddings=shape.tiny_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.tiny_rope_theta},
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,

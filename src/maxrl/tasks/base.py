@@ -6,9 +6,9 @@ Tasks never import torch or transformers: they are strings, numbers and rules.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from maxrl.errors import InputError
 from maxrl.tasks.streams import Split, check_integer
@@ -147,7 +147,11 @@ class Task(Protocol):
 
     def description(self) -> dict[str, Any]:
         """Name and parameters as JSON types: all that determines its problems and verdicts."""
-        return {"name": self.name, **vars(self)}
+        parameters = fields(cast(Any, self))  # a protocol does not say that every task is a dataclass
+        return {
+            "name": self.name,
+            **{item.name: getattr(self, item.name) for item in parameters if item.init},
+        }
 
     def missing(self) -> str | None:
         """What this machine lacks for the task to run (a compiler, a data set), and what brings it; None: nothing."""

@@ -70,6 +70,12 @@ class WarmStart:
     warm_start_weight_decay: float = field(
         default=0.0, metadata={"help": "AdamW's weight decay in the warm start."}
     )
+    warm_start_check_problems: int = field(
+        default=128,
+        metadata={
+            "help": "Problems, with 8 completions each, on which the pass rate is measured every 50 steps."
+        },
+    )
     warm_start_seed: int = field(
         default=0, metadata={"help": "Seed of the random weights and of the demonstrations."}
     )
@@ -79,7 +85,11 @@ class WarmStart:
             raise InputError(
                 f"warm_start_pass_rate must lie between 0 and 1, but is {self.warm_start_pass_rate}"
             )
-        for name, least in (("warm_start_max_steps", 0), ("warm_start_batch_size", 1)):
+        for name, least in (
+            ("warm_start_max_steps", 0),
+            ("warm_start_batch_size", 1),
+            ("warm_start_check_problems", 1),
+        ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, but is {getattr(self, name)}")
         if not 0 < self.warm_start_adam_beta2 < 1:
@@ -272,7 +282,9 @@ class _StopAtPassRate(TrainerCallback):
     def on_step_end(
         self, args: SFTConfig, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        if state.global_step % CHECK_EVERY and state.global_step < self.settings.warm_start_max_steps:
+        wanted = self.settings.warm_start_pass_rate
+        last = state.global_step >= self.settings.warm_start_max_steps
+        if not last and (wanted is None or state.global_step % CHECK_EVERY):
             return
         ends = model.generation_config.eos_token_id
         generator = make_generator(
@@ -282,7 +294,11 @@ class _StopAtPassRate(TrainerCallback):
         )
         # A stream apart from the ones that evaluations report (small seeds).
         check = EvalSettings(
-            eval_problems=128, eval_samples=8, eval_ks=[1], eval_seed=2**31 - 1, eval_greedy=False
+            eval_problems=self.settings.warm_start_check_problems,
+            eval_samples=8,
+            eval_ks=[1],
+            eval_seed=2**31 - 1,
+            eval_greedy=False,
         )
         measured = evaluate(
             generator, self.tokenizer, self.task, check, max_completion_length=self.max_completion_length
@@ -291,6 +307,5 @@ class _StopAtPassRate(TrainerCallback):
         self.steps = state.global_step
         if self.progress is not None:
             self.progress(self.steps, self.pass_rate)
-        wanted = self.settings.warm_start_pass_rate
         if wanted is not None and self.pass_rate >= wanted:
             control.should_training_stop = True

@@ -1,0 +1,389 @@
+"""Code: write a function in Rust, Python or C that passes tests the model does not see.
+
+The verifier compiles and runs what the model wrote, in the sandbox of `maxrl.tasks.sandbox`: built in one, run in another
+that sees the program and the arguments of the tests alone. The expected results never enter it.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal, cast, get_args
+
+from maxrl.errors import InputError, MaxRLError, unknown_name
+from maxrl.tasks.base import Example, Task, Verdict
+from maxrl.tasks.code_corruptions import corrupted
+from maxrl.tasks.code_extraction import extract_code
+from maxrl.tasks.code_harness import case_input, program, read_results
+from maxrl.tasks.code_problems import LANGUAGES, LEVELS, Language, Problem, load_problems
+from maxrl.tasks.code_prompts import answered, posed
+from maxrl.tasks.code_templates import compact_prompt, draw_template, template_problem
+from maxrl.tasks.code_toolchains import build, check_rust, find_toolchain, run
+from maxrl.tasks.rust_reward import RustWeights, read_diagnostics, read_weights, rust_terms
+from maxrl.tasks.rust_syntax import Syntax, measure
+from maxrl.tasks.sandbox import Limits, Mode, Outcome, Sandbox, make_sandbox, sandbox_reason
+from maxrl.tasks.streams import Split, check_integer, problem_streams, random_stream
+
+Reward = Literal["binary", "components"]
+Source = Literal["project", "templates"]
+Levels = Literal["all", "easy", "medium", "hard"]
+PromptFormat = Literal["chat", "compact"]
+
+NO_CODE = "no code"
+TOO_LONG = "too long"
+NOT_COMPILED = "does not compile"
+COMPILER_STOPPED = "takes too much to compile"
+WRONG = "wrong result"
+CRASHED = "crashed"
+OUT_OF_TIME = "ran out of time"
+OUT_OF_MEMORY = "out of memory"
+TOO_MUCH_OUTPUT = "too much output"
+REASONS = (
+    NO_CODE,
+    TOO_LONG,
+    NOT_COMPILED,
+    COMPILER_STOPPED,
+    WRONG,
+    CRASHED,
+    OUT_OF_TIME,
+    OUT_OF_MEMORY,
+    TOO_MUCH_OUTPUT,
+)
+"""Every reason a completion can be refused for."""
+
+MOST_CODE = 2**15
+"""Bytes of code beyond which none is looked at: some ten times a long answer, and parsed in a tenth of a second."""
+
+_ENDINGS = {
+    "cpu time": OUT_OF_TIME,
+    "wall time": OUT_OF_TIME,
+    "memory": OUT_OF_MEMORY,
+    "output": TOO_MUCH_OUTPUT,
+}
+# Longer and `score` could take longer than the task's `time_limit`: it compiles and runs.
+_LONGEST_WALL_SECONDS = 25.0
+_MOST_WORKERS = 1024
+# With less the tools themselves fail, and all code would seem wrong.
+_LEAST_MEMORY: Mapping[Language, int] = {"rust": 512, "python": 64, "c": 128}
+
+
+@dataclass(frozen=True)
+class _Submission:
+    """Code to be judged. Two with the same code for the same problem are one."""
+
+    language: Language
+    problem_id: str
+    code: str
+    problem: Problem = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code(Task):
+    """Write a function in one language, judged by a compiler and by hidden tests.
+
+    Problems: `project` is the committed set, every third of a level kept for evaluation; training goes round it, shuffled
+    anew each time. `templates` are one-line functions without end, of which no problem is ever in both splits. Both pose
+    the same problems in every language.
+
+    Rewards: `binary` is 1.0 where the code compiles and passes every test. `components`, for Rust alone, is the guide's sum
+    of what compiler and syntax tree say (`maxrl.tasks.rust_reward`), with success where it compiles; `correctness_threshold`
+    of a recipe sets another bar. It does not ask for the right result.
+
+    Raises:
+        InputError: on construction, when a parameter is out of range or two contradict each other.
+    """
+
+    name: ClassVar[str] = "code"
+    time_limit: ClassVar[float] = 60.0
+
+    language: Language = field(default="rust", metadata={"help": "language to write in: rust, python or c"})
+    problems: Source = field(
+        default="project",
+        metadata={
+            "help": "'project': the set that comes with maxrl; 'templates': one-line functions without end, for small "
+            "models"
+        },
+    )
+    level: Levels = field(
+        default="all", metadata={"help": "which of the project's problems; templates are all easy"}
+    )
+    prompt_format: PromptFormat = field(
+        default="chat",
+        metadata={
+            "help": "'chat': a question in words, for instruct models; 'compact': plain text and bare code, a few words "
+            "for templates, for a small model made on the spot"
+        },
+    )
+    reward: Reward = field(
+        default="binary",
+        metadata={
+            "help": "'binary': 1 where the code compiles and passes its tests; 'components': the graded reward of the "
+            "nanochat-rs guide (Rust only), which asks for no result"
+        },
+    )
+    weights: str = field(
+        default="",
+        metadata={
+            "help": "weights of 'components' that differ from the guide's, like 'panic=-4, docs=0' (see "
+            "maxrl.tasks.rust_reward.RustWeights)"
+        },
+    )
+    sandbox: Mode = field(
+        default="bubblewrap",
+        metadata={
+            "help": "what code is compiled and run in; 'limits_only' isolates nothing, see maxrl.tasks.sandbox"
+        },
+    )
+    cpu_seconds: float = field(
+        default=5.0, metadata={"help": "CPU time for compiling, and again for running all tests"}
+    )
+    wall_seconds: float = field(
+        default=10.0,
+        metadata={"help": f"time on the clock for either, at most {_LONGEST_WALL_SECONDS:g} seconds"},
+    )
+    memory_mb: int = field(
+        default=1024, metadata={"help": "megabytes for compiling, and for running; rustc needs 512"}
+    )
+    workers: int = field(
+        default=0, metadata={"help": "completions judged at once; 0: as many as there are cores"}
+    )
+
+    def __post_init__(self) -> None:
+        choices = {
+            "language": Language,
+            "problems": Source,
+            "level": Levels,
+            "prompt_format": PromptFormat,
+            "reward": Reward,
+            "sandbox": Mode,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                raise unknown_name(name, str(getattr(self, name)), get_args(allowed))
+        if self.problems == "templates" and self.level not in ("all", "easy"):
+            raise InputError(
+                f"templates are all easy; leave out level={self.level!r}, or set problems=project"
+            )
+        if self.reward == "components" and self.language != "rust":
+            raise InputError(
+                f"reward=components is defined for Rust; set language=rust, or reward=binary for {self.language}"
+            )
+        read_weights(self.weights)
+        check_integer("workers", self.workers, 0, _MOST_WORKERS)
+        check_integer("memory_mb", self.memory_mb, _LEAST_MEMORY[self.language])
+        if not 0 < self.wall_seconds <= _LONGEST_WALL_SECONDS:
+            raise InputError(
+                f"wall_seconds={self.wall_seconds!r} is not allowed; give a number above 0, up to "
+                f"{_LONGEST_WALL_SECONDS:g}"
+            )
+        _ = self._limits  # which checks the rest
+
+    @property
+    def graded(self) -> bool:
+        """Whether rewards are more than 1.0 and 0.0."""
+        return self.reward == "components"
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return Limits(cpu_seconds=self.cpu_seconds, wall_seconds=self.wall_seconds, memory_mb=self.memory_mb)
+
+    @cached_property
+    def _weights(self) -> RustWeights:
+        return read_weights(self.weights)
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return make_sandbox(self.sandbox)
+
+    def examples(self, split: Split, count: int, *, seed: int = 0, start: int = 0) -> list[Example]:
+        """Problems `start … start + count − 1` of the stream (`split`, `seed`).
+
+        Ids of the project's problems are their own: the same one comes again in every round.
+
+        Raises:
+            InputError: on an unknown split, or a count, seed or start that is not a whole number ≥ 0.
+        """
+        streams = problem_streams(
+            self.name, {"problems": self.problems}, split, count, seed=seed, start=start
+        )
+        if self.problems == "templates":
+            return [self._template_example(id_, draw_template(rng, split)) for id_, rng in streams]
+        chosen = self._project(split)
+        rounds: dict[int, list[Problem]] = {}
+        found: list[Example] = []
+        for index in range(start, start + count):
+            turn, position = divmod(index, len(chosen))
+            if turn not in rounds:
+                rng = random_stream(self.name, "round", self.level, split, seed, turn)
+                rounds[turn] = rng.sample(chosen, len(chosen))
+            found.append(self._project_example(rounds[turn][position]))
+        return found
+
+    def _project(self, split: Split) -> list[Problem]:
+        chosen: list[Problem] = []
+        for level in LEVELS if self.level == "all" else (self.level,):
+            of_level = [problem for problem in load_problems() if problem.level == level]
+            chosen += [p for number, p in enumerate(of_level) if (number % 3 == 2) is (split == "eval")]
+        return chosen
+
+    def _project_example(self, problem: Problem) -> Example:
+        truth = {"language": self.language, "problem": problem.id}
+        prompt = posed(problem, self.language, chat=self.prompt_format == "chat")
+        return Example(id=problem.id, prompt=prompt, truth=truth)
+
+    def _template_example(self, id_: str, drawn: Mapping[str, Any]) -> Example:
+        truth = {"language": self.language, **drawn}
+        if self.prompt_format == "compact":
+            return Example(id=id_, prompt=f"{compact_prompt(drawn)}\n", truth=truth)
+        problem = template_problem(drawn)
+        assert isinstance(problem, Problem), "what is drawn is a problem"
+        return Example(id=id_, prompt=posed(problem, self.language, chat=True), truth=truth)
+
+    def size(self, split: Split) -> int | None:
+        """How many problems the project has for a split; templates have no end."""
+        return len(self._project(split)) if self.problems == "project" else None
+
+    def missing(self) -> str | None:
+        """The first of sandbox and compilers that cannot be used here, and the package that brings it."""
+        try:
+            find_toolchain(self.language)
+        except InputError as error:
+            return str(error)
+        reason = sandbox_reason(self.sandbox)
+        return f"the sandbox '{self.sandbox}' cannot be used here: {reason}" if reason else None
+
+    def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+        """The verdict of compiler and tests on the code in one completion (`maxrl.tasks.code_extraction` finds it).
+
+        A refusal's `reason` is one of `REASONS`. Never raises on any string. A truth that is no problem, a missing compiler
+        and a sandbox that fails give an error (reward None), never a zero.
+        """
+        return self.score_many([truth], [completion])[0]
+
+    def score_many(self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
+        """A verdict per completion, several judged at once (`workers`), and equal ones together."""
+        found = [self._read(truth, completion) for truth, completion in zip(truths, completions, strict=True)]
+        todo = list(dict.fromkeys(item for item in found if isinstance(item, _Submission)))
+        workers = min(len(todo), self.workers or _cores())
+        if workers <= 1:
+            verdicts = dict(zip(todo, map(self._judge, todo), strict=True))
+        else:
+            # Threads: the work is done in other processes.
+            with ThreadPoolExecutor(workers) as pool:
+                verdicts = dict(zip(todo, pool.map(self._judge, todo), strict=True))
+        return [verdicts[item] if isinstance(item, _Submission) else item for item in found]
+
+    def _read(self, truth: Mapping[str, Any], completion: str) -> _Submission | Verdict:
+        """What is to be judged, or the verdict where nothing need be run for it."""
+        read = _read_truth(truth)
+        if isinstance(read, str):
+            return Verdict(success=False, reward=None, error=read)
+        language, problem = read
+        if self.reward == "components" and language != "rust":
+            return Verdict(success=False, reward=None, error=f"reward=components judges Rust, not {language}")
+        code = extract_code(completion, language)
+        if not code:
+            return _refused(NO_CODE)
+        if len(code.encode("utf-8", "replace")) > MOST_CODE:
+            return _refused(TOO_LONG)
+        return _Submission(language, problem.id, code, problem)
+
+    def _judge(self, submission: _Submission) -> Verdict:
+        try:
+            if self.reward == "components":
+                return self._judge_components(submission.code)
+            return self._judge_tests(submission)
+        except MaxRLError as error:  # a compiler or the sandbox: nothing that the code did
+            return Verdict(success=False, reward=None, error=str(error))
+
+    def _judge_tests(self, submission: _Submission) -> Verdict:
+        problem, toolchain = submission.problem, find_toolchain(submission.language)
+        source = program(problem, submission.language, submission.code)
+        built = build(toolchain, source, self._sandbox, self._limits)
+        if not built.files:
+            return _refused(_compiler_reason(built.outcome))
+        outcome = run(toolchain, built, case_input(problem), self._sandbox, self._limits)
+        if not outcome.ok:
+            return _refused(_ending(outcome, submission.language))
+        right = read_results(problem, outcome.stdout) == len(problem.tests)
+        return Verdict(success=True, reward=1.0) if right else _refused(WRONG)
+
+    def _judge_components(self, code: str) -> Verdict:
+        syntax = measure(code)
+        if syntax.parses and not syntax.items:  # comments alone would compile, and pass the guide's threshold
+            return _refused(NO_CODE)
+        outcome = check_rust(find_toolchain("rust"), code, self._sandbox, self._limits)
+        reason = "" if outcome.ok else _compiler_reason(outcome)
+        if reason == COMPILER_STOPPED:
+            # Or to stop the compiler would be cheaper than the errors it had yet to tell.
+            syntax = Syntax(parses=False)
+        terms = rust_terms(read_diagnostics(outcome.stderr, compiles=outcome.ok), syntax, self._weights)
+        return Verdict(success=outcome.ok, reward=sum(terms.values()), components=terms, reason=reason)
+
+    def demonstration(self, example: Example) -> str:
+        """The reference solution: in a fence for chat, bare for compact.
+
+        Raises:
+            InputError: when the truth is no problem.
+        """
+        read = _read_truth(example.truth)
+        if isinstance(read, str):
+            raise InputError(f"example '{example.id}' cannot be demonstrated: {read}")
+        language, problem = read
+        return answered(problem.solutions[language], language, chat=self.prompt_format == "chat")
+
+    def corruptions(self, example: Example, gold: str) -> Iterator[tuple[str, str]]:
+        """No code, code that does not compile, and for tests also code that does and is wrong, or tampers with them."""
+        read = _read_truth(example.truth)
+        assert not isinstance(read, str), "an example of this task"
+        language, problem = read
+        prompt = example.prompt
+        yield from (("empty", ""), ("blank", " \n\t"), ("empty block", f"```{language}\n```"))
+        yield "prose", "I would loop over the input and return what is asked for."
+        yield "prompt repeated", prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        for kind, code in corrupted(problem, language, compiles=self.reward == "binary"):
+            yield kind, answered(code, language, chat=self.prompt_format == "chat")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refused(reason: str) -> Verdict:
+    return Verdict(success=False, reward=0.0, reason=reason)
+
+
+def _read_truth(truth: object) -> tuple[Language, Problem] | str:
+    """Language and problem of a truth, or a sentence that says what is wrong with it."""
+    if not isinstance(truth, Mapping):
+        return (
+            f"truth must be a mapping with 'language' and 'problem' or 'template', got {type(truth).__name__}"
+        )
+    given = cast("Mapping[str, Any]", truth)
+    language = given.get("language")
+    if language not in LANGUAGES:
+        return f"truth['language'] must be one of {', '.join(LANGUAGES)}"
+    if "template" in given:
+        problem = template_problem(given)
+        return problem if isinstance(problem, str) else (language, problem)
+    for problem in load_problems():
+        if problem.id == given.get("problem"):
+            return language, problem
+    return "truth['problem'] must be the id of one of the project's problems"
+
+
+def _compiler_reason(outcome: Outcome | None) -> str:
+    """Why there is no program."""
+    stopped = outcome is not None and outcome.status in _ENDINGS
+    return COMPILER_STOPPED if stopped else NOT_COMPILED
+
+
+def _ending(outcome: Outcome, language: Language) -> str:
+    """Why a program did not end well."""
+    if outcome.status == "exited" and language == "python":
+        # Python compiles as it runs. A program may say this itself; it is refused all the same.
+        last = outcome.stderr.rstrip().rpartition(b"\n")[2]
+        if last.startswith((b"SyntaxError:", b"IndentationError:", b"TabError:")):
+            return NOT_COMPILED
+    return _ENDINGS.get(outcome.status, CRASHED)
