@@ -126,6 +126,15 @@ def plan_comparison(given: Fields) -> tuple[CompareArguments, Recipe, list[Job]]
             "compare cannot train in stages yet: leave out stages, or make each run with `maxrl train`; where the stages "
             "differ in the estimator alone, the estimator hybrid(first=…, then=…, steps=…) can be an arm"
         )
+    own = [
+        str(entry.get("name") or entry.get("task"))
+        for entry in given.get("tasks", [])
+        if _OF_AN_ARM & entry.keys()
+    ]
+    if own:
+        raise InputError(
+            f"compare gives every task the arm's estimator, but {', '.join(own)} names its own: leave it out of tasks"
+        )
     names = {item.name for item in fields(CompareArguments)}
     arguments = CompareArguments(**{name: value for name, value in given.items() if name in names})
     base = {name: value for name, value in given.items() if name not in names}
@@ -154,7 +163,7 @@ def plan_comparison(given: Fields) -> tuple[CompareArguments, Recipe, list[Job]]
     return arguments, shared, jobs
 
 
-_OF_AN_ARM = ("advantage_estimator", "advantage_estimator_kwargs")
+_OF_AN_ARM = {"advantage_estimator", "advantage_estimator_kwargs"}
 
 
 def _check_arms(estimators: list[str], base: Fields) -> None:

@@ -52,7 +52,7 @@ def _problems_of_a_run(recipe: Recipe) -> int:
         raise InputError(
             "a task never ends: set --max_steps, or --num_train_problems together with num_train_epochs"
         )
-    groups = training.generation_batch_size // training.num_generations
+    groups = training.groups_per_generation
     # A generation serves steps_per_generation × num_iterations micro-steps; an optimizer step takes
     # gradient_accumulation_steps of them.
     micro_steps = training.max_steps * training.gradient_accumulation_steps

@@ -13,6 +13,7 @@ from trl import DatasetMixtureConfig, ModelConfig, TrlParser
 
 from maxrl.errors import InputError
 from maxrl.evaluation import EvalSettings
+from maxrl.experiments.mixtures import TaskFields
 from maxrl.experiments.recipe import (
     Fields,
     Recipe,
@@ -41,8 +42,8 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """The fields that a command line (and the YAML file it names) gives, typed and with known names.
 
     `stages`, which only a file can list, are a list of mappings, each typed like the rest; words win over them, too. So do
-    they over `tiny`, a mapping of fields that a file has for where the model is the tiny one. `model` is short for
-    `model_name_or_path`.
+    they over `tiny`, a mapping of fields that a file has for where the model is the tiny one. `tasks`, which only a file can
+    list, too, keep what they set. `model` is short for `model_name_or_path`.
 
     Args:
         argv: the words after the command.
@@ -54,7 +55,7 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     if "model" in from_file:
         from_file["model_name_or_path"] = from_file.pop("model")
     from_file = _for_the_model(from_file, option_given(words, "model_name_or_path"), config_path)
-    listed = from_file.pop("stages", None)
+    listed, tasks = from_file.pop("stages", None), from_file.pop("tasks", None)
     task = option_given(words, "task") or from_file.get("task")
     parser = _parser([*recipe_classes(task), *extra])
     given = _typed(from_file, parser, config_path)
@@ -65,6 +66,8 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
         given["stages"] = [
             {name: value for name, value in stage.items() if name not in from_words} for stage in stages
         ]
+    if tasks is not None:
+        given["tasks"] = _typed_tasks(tasks, config_path)
     return {**given, **from_words}
 
 
@@ -96,6 +99,22 @@ def _typed_stages(listed: object, parser: "_Parser", path: str | None) -> list[F
             InputError(f"stages must be a list of mappings of fields to values, but is {listed!r}"), path
         )
     return [_typed(stage, parser, f"{path}: stage {number}") for number, stage in enumerate(listed, 1)]
+
+
+def _typed_tasks(listed: object, path: str | None) -> list[Fields]:
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise _located(
+            InputError(f"tasks must be a list of mappings of fields to values, but is {listed!r}"), path
+        )
+    typed: list[Fields] = []
+    for number, entry in enumerate(listed, 1):
+        where = f"{path}: task {number}"
+        try:
+            parser = _parser([TaskFields, *([task_class(str(entry["task"]))] if entry.get("task") else [])])
+        except InputError as error:
+            raise _located(error, where) from None
+        typed.append(_typed(entry, parser, where))
+    return typed
 
 
 def help_text(

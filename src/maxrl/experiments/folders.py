@@ -110,8 +110,9 @@ def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
                 f"{folder} holds a run with other settings ({', '.join(different)}); resume it with its own "
                 f"(--config {folder / 'config.yaml'}), or start anew in another --output_dir"
             )
-        for name in ("run.json", "eval.json", "samples.jsonl"):  # a run that goes on is not done
-            (folder / name).unlink(missing_ok=True)
+        done = [folder / name for name in ("run.json", "eval.json", "samples.jsonl")]
+        for path in [*done, *folder.glob("eval.*.json")]:  # a run that goes on is not done
+            path.unlink(missing_ok=True)
         return checkpoint
     clear_folder(folder, overwrite=recipe.run.overwrite_output_dir)
     return checkpoint
@@ -131,6 +132,8 @@ def clear_folder(folder: Path, *, overwrite: bool) -> None:
         )
     for path in [
         *(folder / name for name in RUN_FILES),
+        *folder.glob("eval.*.json"),
+        *folder.glob("eval_before.*.json"),
         *folder.glob("checkpoint-*"),
         *stage_folders(folder),
     ]:

@@ -19,6 +19,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.evaluation import EvalSettings
+from maxrl.experiments.mixtures import make_mixture, resolve_tasks, settings_of, tiny_defaults
 from maxrl.models import TinyModel
 from maxrl.tasks import TASKS, Task, get_task, task_class
 from maxrl.training import MaxRLConfig
@@ -105,9 +106,10 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         )
     given = _with_defaults(given)
     run = _build(RunArguments, given)
-    if run.task is None and not run.dataset_name and not given.get("datasets"):
+    tasks = given.get("tasks")
+    if not tasks and run.task is None and not run.dataset_name and not given.get("datasets"):
         raise InputError(f"nothing to train on: name a task (--task {' | '.join(TASKS)}) or a --dataset_name")
-    task = None
+    task = make_mixture(tasks) if tasks else None
     if run.task is not None:
         names = _names(task_class(run.task))
         task = get_task(run.task, **{name: value for name, value in given.items() if name in names})
@@ -117,7 +119,7 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         tiny=_build(TinyModel, given),
         warm_start=_build(WarmStart, given),
         evaluation=_build(EvalSettings, given),
-        training=_build(MaxRLConfig, given),
+        training=_build(MaxRLConfig, {**given, "task_settings": settings_of(tasks)} if tasks else given),
         model=_build(ModelConfig, given),
         datasets=_build(DatasetMixtureConfig, given),
         given=given,
@@ -135,12 +137,18 @@ def _with_defaults(given: Mapping[str, Any]) -> Fields:
     given = dict(given)
     known = {item.name for cls in recipe_classes(given.get("task")) for item in dataclasses.fields(cls)}
     for name in given:
-        if name not in known:
+        if name not in known and name != "tasks":
             raise unknown_field(name, known)
-    task = task_class(given["task"]) if given.get("task") else None
-    if _is_tiny(given) and task and "compact" in _choices(task, "prompt_format"):
-        given.setdefault("prompt_format", "compact")  # the tiny model knows no chat
-    if task and not given.get("num_train_problems"):
+    if "tasks" in given:
+        for other in ("task", "dataset_name", "datasets", "task_settings"):
+            if given.get(other):
+                raise InputError(
+                    f"tasks lists what is trained on, and so does {other}: leave one of them out"
+                )
+        given["tasks"] = resolve_tasks(given["tasks"], tiny=_is_tiny(given))
+    if given.get("task") and _is_tiny(given):
+        given = {**tiny_defaults(given["task"]), **given}
+    if (given.get("task") or "tasks" in given) and not given.get("num_train_problems"):
         # Fresh problems need no shuffling, and in stream order a run that is made longer goes on where it was.
         given.setdefault("shuffle_dataset", False)
     if given.get("output_dir") is None:
@@ -167,7 +175,8 @@ def _build(cls: type, given: Fields) -> Any:
 def resolved_fields(recipe: Recipe) -> Fields:
     """Every field that determines a run, given or default, such that `make_recipe` of them is the same run."""
     fields: Fields = {}
-    for part in (recipe.run, recipe.task, recipe.evaluation, recipe.tiny, recipe.warm_start):
+    task = None if "tasks" in recipe.given else recipe.task
+    for part in (recipe.run, task, recipe.evaluation, recipe.tiny, recipe.warm_start):
         if part is None or (part in (recipe.tiny, recipe.warm_start) and not _is_tiny(recipe.given)):
             continue
         fields.update({name: getattr(part, name) for name in _names(type(part))})
@@ -250,11 +259,6 @@ def recipe_classes(task: str | None) -> list[Any]:
                 f"task {task}: its parameter `{name}` has the name of a field of recipes; rename it"
             )
     return [others[0], own, *others[1:]]
-
-
-def _choices(cls: type, name: str) -> tuple[Any, ...]:
-    """What a field of type `Literal` may be; nothing where there is no such field."""
-    return get_args(get_type_hints(cls).get(name)) if name in _names(cls) else ()
 
 
 def _names(cls: Any) -> list[str]:

@@ -7,7 +7,7 @@ output_dir/
     metrics.jsonl        one row per log
     diagnostics.jsonl    one row per generation: live and dead groups, K histogram, weights, pass@k, r̂ of each prompt
     checkpoint-N/        from which `--resume_from_checkpoint true` goes on
-    eval.json            the model after training, and samples.jsonl
+    eval.json            the model after training, and samples.jsonl; of several tasks also eval.{task}.json for each
     run.json             written last: the run is done
 """
 
@@ -35,9 +35,11 @@ from maxrl.experiments.callbacks import (
 from maxrl.experiments.data import Data, load_data
 from maxrl.experiments.environment import read_environment, write_environment
 from maxrl.experiments.folders import claim_folder, run_record, write_recipe
+from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
+from maxrl.tasks.mixture import Mixture
 from maxrl.training import MaxRLTrainer
 
 
@@ -154,7 +156,10 @@ def announce_warm_start(recipe: Recipe, console: Console) -> Callable[[int, floa
 def evaluate_policy(
     recipe: Recipe, policy: Policy, folder: Path, console: Console, *, trained: Any = None, label: str = ""
 ) -> Evaluation:
-    """Evaluate a policy on the recipe's task and leave `eval{label}.json` and `samples{label}.jsonl`."""
+    """Evaluate a policy on the recipe's task and leave `eval{label}.json` and `samples{label}.jsonl`.
+
+    Of several tasks each leaves `eval{label}.{task}.json`, too.
+    """
     assert recipe.task is not None, "only tasks can be evaluated"
     total = recipe.evaluation.eval_problems
     progress = new_progress(console) if console.is_terminal else None
@@ -179,8 +184,10 @@ def evaluate_policy(
     finally:
         if progress:
             progress.stop()
-    with atomic_text(folder / f"eval{label}.json") as sink:
-        json.dump(result.to_dict(), sink, indent=1)
+    parts = by_task(result, recipe.task) if isinstance(recipe.task, Mixture) else {}
+    for name, evaluation in {"": result, **{f".{part}": own for part, own in parts.items()}}.items():
+        with atomic_text(folder / f"eval{label}{name}.json") as sink:
+            json.dump(evaluation.to_dict(), sink, indent=1)
     return result
 
 

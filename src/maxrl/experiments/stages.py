@@ -191,7 +191,10 @@ def _stage(base: Fields, own: Mapping[str, Any], number: int, folder: Path, befo
         # How the model is made, and which adapter it gets, is the first stage's business; the folder holds both.
         made = ("tiny_", "warm_start_", "lora_", "use_peft", "use_rslora", "use_dora", "model_revision")
         fields = {name: value for name, value in fields.items() if not name.startswith(made)}
-        if first.task is not None:  # its parameters may follow from the model that was named
+        # Their parameters may follow from the model that was named.
+        if "tasks" in first.given:
+            fields["tasks"] = first.given["tasks"]
+        elif first.task is not None:
             fields |= {item.name: getattr(first.task, item.name) for item in dataclasses.fields(first.task)}
         fields |= {
             "model_name_or_path": before[-1].training.output_dir,

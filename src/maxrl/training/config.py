@@ -13,6 +13,7 @@ from maxrl.engine import cpu_multiplies_bf16
 from maxrl.errors import InputError, unknown_name
 from maxrl.objectives import ESTIMATORS, GRPO, AnyEstimator, EstimatorWithMemory, as_estimator
 from maxrl.training.aggregation import AGGREGATIONS, trl_loss_type
+from maxrl.training.task_settings import Composition, TaskSettings, check_rows, read_task_settings
 
 LOSS_TYPES = (*AGGREGATIONS, "grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 """Ours and TRL's names for the loss and how it is aggregated over tokens."""
@@ -54,6 +55,12 @@ class MaxRLConfig(GRPOConfig):
         correctness_threshold (`float`, *optional*):
             Turns graded rewards into success: a rollout succeeds where its (weighted, summed) reward is greater
             than the threshold; the estimator then sees 1 for success and 0 for failure.
+        task_settings (`dict`, *optional*):
+            For several tasks in one run: for each value of the data set's column `task` what it sets for itself, of `share`
+            (of the groups, in proportion to the others'; 1), `num_generations`, `advantage_estimator`,
+            `advantage_estimator_kwargs` and `correctness_threshold`. Every generation batch then holds whole groups of
+            every task in this ratio. For example `{"math": {"share": 2, "num_generations": 16}, "code":
+            {"advantage_estimator": "grpo"}}`.
         skip_signalless_steps (`bool`, defaults to `True`):
             Leave weights and optimizer state as they are in a step in which no rollout of any process has an advantage.
             Momentum and weight decay (and a KL penalty) would move them without any signal.
@@ -100,7 +107,11 @@ class MaxRLConfig(GRPOConfig):
     the estimator could see it), and a contradicting `scale_rewards`.
     """
 
-    _VALID_DICT_FIELDS: ClassVar = [*GRPOConfig._VALID_DICT_FIELDS, "advantage_estimator_kwargs"]
+    _VALID_DICT_FIELDS: ClassVar = [
+        *GRPOConfig._VALID_DICT_FIELDS,
+        "advantage_estimator_kwargs",
+        "task_settings",
+    ]
 
     advantage_estimator: str = field(
         default="maxrl",
@@ -117,6 +128,13 @@ class MaxRLConfig(GRPOConfig):
         default=None,
         metadata={
             "help": "A rollout succeeds where its reward is greater than this; turns graded rewards into 0 and 1."
+        },
+    )
+    task_settings: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "For several tasks in one run, by the data set's column `task`: share, num_generations, "
+            "advantage_estimator, advantage_estimator_kwargs, correctness_threshold of each, as a mapping of mappings."
         },
     )
     rollout_backend: str = field(
@@ -203,7 +221,51 @@ class MaxRLConfig(GRPOConfig):
             self.activation_checkpointing = self.gradient_checkpointing  # the name transformers moves to
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # torch warns where there is no device to pin for
+        self._hand_to_trl()
+
+    def _hand_to_trl(self) -> None:
+        """TRL's own checks; where tasks bring their own number of rollouts, `check_rows` is that of the batch."""
+        tasks, given = self.tasks(), (self.num_generations, self.num_generations_eval)
+        if tasks:
+            steps = self.steps_per_generation or self.gradient_accumulation_steps
+            rows = self.generation_batch_size or self.per_device_train_batch_size * steps
+            # TRL wants groups that divide the batch, which this one does.
+            self.num_generations, self.num_generations_eval = max(2, rows), given[1] or given[0]
         super().__post_init__()
+        if tasks:
+            self.num_generations, self.num_generations_eval = given
+            assert self.generation_batch_size is not None, "TRL sets it"
+            check_rows(tasks, self.generation_batch_size, self.per_device_train_batch_size)
+            if self.refill_dead_groups:
+                raise InputError(
+                    f"refill_dead_groups={self.refill_dead_groups} is not possible with task_settings: these fix how many "
+                    "groups of each task a batch holds, and prompts drawn further are of any task; set refill_dead_groups=0"
+                )
+
+    def tasks(self) -> dict[str, TaskSettings]:
+        """What `task_settings` says of each task, resolved; empty where there is one task only.
+
+        Raises:
+            InputError: an option is unknown or out of range.
+        """
+        given = _mapping("task_settings", self.task_settings)
+        assert self.num_generations is not None, "checked when this was made"
+        return read_task_settings(
+            given,
+            num_generations=self.num_generations,
+            advantage_estimator=self.advantage_estimator,
+            correctness_threshold=self.correctness_threshold,
+        )
+
+    @property
+    def groups_per_generation(self) -> int:
+        """Groups of a generation batch, over all processes."""
+        assert self.generation_batch_size is not None, "TRL sets it"
+        assert self.num_generations is not None, "checked when this was made"
+        tasks = self.tasks()
+        if tasks:
+            return len(Composition(tasks, self.generation_batch_size).tasks)
+        return self.generation_batch_size // self.num_generations
 
     def estimator(self) -> AnyEstimator:
         """The estimator this configuration names, made anew.
@@ -216,18 +278,10 @@ class MaxRLConfig(GRPOConfig):
                 f"advantage_estimator is a name, which a configuration can hold, but is {self.advantage_estimator!r}; an "
                 "instance or a callable goes to MaxRLTrainer(estimator=…)"
             )
-        options = self.advantage_estimator_kwargs or {}
-        if isinstance(options, str):
-            try:
-                options = json.loads(options)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f'advantage_estimator_kwargs must be a JSON object such as \'{{"no_success": "penalize"}}\', but '
-                    f"is {options!r}: {error}"
-                ) from error
-        if not isinstance(options, dict):
-            raise InputError(f"advantage_estimator_kwargs must be a mapping, but is {options!r}")
-        return as_estimator(self.advantage_estimator, **options)
+        return as_estimator(
+            self.advantage_estimator,
+            **_mapping("advantage_estimator_kwargs", self.advantage_estimator_kwargs),
+        )
 
     def _choose_backend(self) -> None:
         if self.rollout_backend not in ROLLOUT_BACKENDS:
@@ -268,15 +322,24 @@ class MaxRLConfig(GRPOConfig):
         self.check_estimator(self.estimator())
 
     def check_estimator(self, estimator: AnyEstimator) -> None:
-        """Refuse an estimator that contradicts the rest of this configuration.
+        """Refuse estimators that contradict the rest of this configuration.
+
+        Args:
+            estimator: of the run; tasks that have their own are checked with it.
 
         Raises:
-            InputError: it needs more rollouts than a group has, or `scale_rewards` says something else.
+            InputError: one needs more rollouts than its groups have, or `scale_rewards` says something else.
         """
-        if estimator.least_rollouts > self.num_generations:
+        assert self.num_generations is not None, "checked when this was made"
+        pairs = [(own.estimator or estimator, own.num_generations) for own in self.tasks().values()]
+        for each, size in pairs or [(estimator, self.num_generations)]:
+            self._check_one(each, size)
+
+    def _check_one(self, estimator: AnyEstimator, num_generations: int) -> None:
+        if estimator.least_rollouts > num_generations:
             raise InputError(
                 f"{estimator!r} needs at least {estimator.least_rollouts} rollouts per group, but num_generations="
-                f"{self.num_generations}: so many tell nothing of it; lower its order (or k), or draw more"
+                f"{num_generations}: so many tell nothing of it; lower its order (or k), or draw more"
             )
         with_memory = isinstance(estimator, EstimatorWithMemory)
         same = "group" if isinstance(estimator, GRPO) else "none"
@@ -287,3 +350,18 @@ class MaxRLConfig(GRPOConfig):
                 f"which decides the scaling itself (as {same!r} does, if at all); leave scale_rewards unset, or choose "
                 "the estimator you mean: 'grpo' divides by the group's standard deviation, 'dr_grpo' by nothing"
             )
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    """A field that holds a mapping, which a command line gives as JSON; empty for None."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f'{name} must be a JSON object such as \'{{"no_success": "penalize"}}\', but '
+                f"is {value!r}: {error}"
+            ) from error
+    if value is not None and not isinstance(value, dict):
+        raise InputError(f"{name} must be a mapping, but is {value!r}")
+    return value or {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from maxrl.engine import PromptGroup, engine_attention, split_groups, token_logprobs
 from maxrl.training.aggregation import trl_loss_type
+from maxrl.training.mixing import MixesTasks
 from maxrl.training.pieces import PieceMetrics
 from maxrl.training.signalless import SkipSignalless, live_rows
 
@@ -27,7 +28,7 @@ MEAN_OVER_TOKENS = ("bnpo",)
 """Losses that TRL averages over the tokens it is given; the others divide by a number of the whole batch."""
 
 
-class PackedUpdate(SkipSignalless):
+class PackedUpdate(SkipSignalless, MixesTasks):
     """`GRPOTrainer` that computes log-probabilities and gradients with each prompt forwarded once.
 
     TRL shuffles the rows of a generation batch and cuts them into `steps_per_generation` micro-batches, each forwarded
@@ -35,7 +36,7 @@ class PackedUpdate(SkipSignalless):
     *unit*, updated when the last of them is due; the unit is walked in chunks of groups under a token budget, so that
     memory is bounded by the budget and not by the batch.
 
-    Overrides, and why, beside those of `SkipSignalless`:
+    Overrides, and why, beside those of `SkipSignalless` and `MixesTasks`:
 
     - `__init__`: gives TRL its own name of the aggregation, `loss_type`.
     - `_prepare_inputs`: the split, so that groups stay whole.
@@ -73,10 +74,16 @@ class PackedUpdate(SkipSignalless):
         steps, length = self.args.steps_per_generation, self._micro_batches
         rows = batch["completion_ids"].shape[0]
         order = torch.arange(rows)
-        if steps > length and rows % self.num_generations == 0:
-            # Units of one generation see different policies; which group comes when is left to chance, as in TRL.
-            order = order.view(-1, self.num_generations)
-            order = order[torch.randperm(len(order))].flatten()
+        layout = self.layout_of(rows * self.accelerator.num_processes)
+        first = rows * self.accelerator.process_index
+        if steps > length and {first, first + rows} <= {*layout.starts}:
+            # Units of one generation see different policies; which group comes when is left to chance, as in TRL. Where
+            # groups differ in size, a unit may end within one.
+            groups = [
+                order[piece.start - first : piece.stop - first]
+                for piece in layout.pieces(first, first + rows)
+            ]
+            order = torch.cat([groups[number] for number in torch.randperm(len(groups))])
         units: list[dict[str, Any]] = []
         for part in order.chunk(steps // length):
             units += [{}] * (length - 1)

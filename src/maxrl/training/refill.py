@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maxrl.errors import InputError
 from maxrl.training.diagnostics import prompt_id
+from maxrl.training.layout import Layout
 from maxrl.training.pieces import PieceMetrics
 from maxrl.training.signal import Draw
 from maxrl.training.signalless import live_rows
@@ -161,6 +162,8 @@ def joined(draws: Sequence[Draw], estimate: Estimate) -> Draw:
     tasks = [task for draw in draws for task in draw.tasks]
     return Draw(
         rows={},
+        layout=Layout(tuple(size for draw in draws for size in draw.layout.sizes)),
+        rewards_GN=torch.cat([draw.rewards_GN for draw in draws]),
         signal_GN=signal_GN,
         truncated_GN=torch.cat([draw.truncated_GN for draw in draws]),
         prompts=[prompt for draw in draws for prompt in draw.prompts],
@@ -178,6 +181,8 @@ def kept(draws: Sequence[Draw], slots: Slots, rank: int, pad_id: int, estimate: 
         rows=merge_rows(
             [draw.rows for draw in draws], slots.picks[rank], draws[0].signal_GN.shape[1], pad_id
         ),
+        layout=draws[0].layout,
+        rewards_GN=torch.stack([draws[draw].rewards_GN[group] for draw, group in places]),
         signal_GN=signal_GN,
         truncated_GN=torch.stack([draws[draw].truncated_GN[group] for draw, group in places]),
         prompts=[draws[draw].prompts[group] for draw, group in places],

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maxrl.training.layout import Layout
+
 
 @dataclass(frozen=True)
 class Request:
@@ -17,7 +19,7 @@ class Request:
 def training_requests(
     rows: Sequence[Sequence[int]],
     *,
-    num_generations: int,
+    num_generations: int | Layout,
     first_row: int,
     seed: int,
     generation: tuple[int, int],
@@ -29,7 +31,7 @@ def training_requests(
 
     Args:
         rows: prompts of this process, each as often as it has rollouts here.
-        num_generations: rollouts of a group (N).
+        num_generations: rollouts of a group (N), or where groups differ in size, the groups.
         first_row: place of the first row in the generation batch of all processes.
         seed: of the run.
         generation: optimizer step at which the batch is drawn, and its number among those of this step.
@@ -41,7 +43,7 @@ def training_requests(
 
 
 def evaluation_requests(
-    rows: Sequence[Sequence[int]], *, num_generations: int, first_row: int, seed: int
+    rows: Sequence[Sequence[int]], *, num_generations: int | Layout, first_row: int, seed: int
 ) -> list[Request]:
     """As in training, but with seeds that belong to the prompt and its place: every evaluation draws with the same numbers,
     which makes the difference between two of them less noisy.
@@ -57,12 +59,15 @@ def evaluation_requests(
 
 
 def _groups(
-    rows: Sequence[Sequence[int]], num_generations: int, first_row: int
+    rows: Sequence[Sequence[int]], num_generations: int | Layout, first_row: int
 ) -> list[tuple[int, Sequence[int], range]]:
     """Number, prompt and rollouts of each group, as far as it lies in these rows."""
     groups: list[tuple[int, Sequence[int], range]] = []
     for row, prompt in enumerate(rows, start=first_row):
-        group, rollout = divmod(row, num_generations)
+        if isinstance(num_generations, Layout):
+            group, rollout = num_generations.place(row)
+        else:
+            group, rollout = divmod(row, num_generations)
         if groups and groups[-1][:2] == (group, prompt):
             groups[-1] = (group, prompt, range(groups[-1][2].start, rollout + 1))
         else:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maxrl.training.layout import Layout
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -15,6 +17,10 @@ class Draw:
 
     rows: dict[str, Any]
     """This rank's part, as TRL's loss takes it."""
+    layout: Layout
+    """Groups of the rows of all ranks. Where they differ in size, matrices hold nothing behind the end of a smaller one."""
+    rewards_GN: Tensor
+    """Weighted sums of the rewards; NaN where there is none."""
     signal_GN: Tensor
     """What the estimator sees; NaN marks a rollout that is missing."""
     truncated_GN: Tensor
@@ -26,9 +32,32 @@ class Draw:
     advantages_GN: Tensor
     """What the estimator makes of it."""
 
+    def of_task(self, task: str) -> "Draw":
+        """The groups of one task, as wide as they are; without rows."""
+        groups = [group for group, name in enumerate(self.tasks) if name == task]
+        layout = Layout(tuple(self.layout.sizes[group] for group in groups))
+        width = max(layout.sizes)
+        return Draw(
+            rows={},
+            layout=layout,
+            rewards_GN=self.rewards_GN[groups, :width],
+            signal_GN=self.signal_GN[groups, :width],
+            truncated_GN=self.truncated_GN[groups, :width],
+            prompts=[self.prompts[group] for group in groups],
+            tasks=[task] * len(groups),
+            advantages_GN=self.advantages_GN[groups, :width],
+        )
+
+
+def weighted_rewards(rewards: Tensor, weights: Tensor) -> Tensor:
+    """(rollouts, reward functions) → (rollouts,), NaN where no function gave a reward."""
+    summed = (rewards * weights.unsqueeze(0)).nansum(dim=1)
+    summed[torch.isnan(rewards).all(dim=1)] = torch.nan
+    return summed
+
 
 def estimator_signal(
-    rewards: Tensor, weights: Tensor, truncated: Tensor, *, threshold: float | None, overlong: str
+    rewards: Tensor, weights: Tensor, truncated: Tensor, *, threshold: float | Tensor | None, overlong: str
 ) -> Tensor:
     """What the estimator sees of each rollout.
 
@@ -36,17 +65,18 @@ def estimator_signal(
         rewards: (rollouts, reward functions), NaN where a function gave none.
         weights: of the reward functions.
         truncated: of each rollout, whether it was cut off.
-        threshold: success is a weighted sum above it; None leaves the sum as it is.
+        threshold: success is a weighted sum above it; None leaves the sum as it is, and so does NaN among those of the
+            rollouts, (rollouts,).
         overlong: of a truncated rollout, `keep` the reward, `zero`: a failure, `drop`: it is missing.
 
     Returns:
         (rollouts,), NaN where no function gave a reward or the rollout is dropped.
     """
-    signal = (rewards * weights.unsqueeze(0)).nansum(dim=1)
-    signal[torch.isnan(rewards).all(dim=1)] = torch.nan
+    signal = weighted_rewards(rewards, weights)
     if threshold is not None:
-        success = (signal > threshold).to(signal.dtype)
-        signal = torch.where(signal.isnan(), signal, success)
+        thresholds = torch.as_tensor(threshold, dtype=signal.dtype, device=signal.device).expand_as(signal)
+        success = (signal > thresholds).to(signal.dtype)
+        signal = torch.where(signal.isnan() | thresholds.isnan(), signal, success)
     if overlong != "keep":
         signal = signal.masked_fill(truncated, 0.0 if overlong == "zero" else torch.nan)
     return signal
@@ -69,7 +99,7 @@ def signal_metrics(draw: Draw) -> dict[str, float]:
         "frac_reward_all_success": all_success_G.float().mean().item(),
         "advantage_mass": float(draw.advantages_GN.abs().sum()) / of_scored,
         "frac_reward_nonbinary": nonbinary(signal_GN) / of_scored,
-        "frac_truncated": draw.truncated_GN.float().mean().item(),
+        "frac_truncated": draw.layout.flat(draw.truncated_GN).float().mean().item(),
     }
 
 

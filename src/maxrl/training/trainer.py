@@ -21,12 +21,13 @@ from maxrl.training.backends import rollouts_reason, update_reason
 from maxrl.training.config import MaxRLConfig
 from maxrl.training.diagnostics import diagnostic_metrics, diagnostic_row, pass_rates, prompt_id
 from maxrl.training.estimating import Estimating
+from maxrl.training.mixing import frac_zero_std, task_metrics
 from maxrl.training.packed_update import PackedUpdate
 from maxrl.training.progress import Progress
 from maxrl.training.refill import draw_live, refuse_refill
 from maxrl.training.reward_guard import guarded, without_failures
 from maxrl.training.rollouts import evaluation_requests, training_requests
-from maxrl.training.signal import Draw, estimator_signal, nonbinary, signal_metrics
+from maxrl.training.signal import Draw, estimator_signal, nonbinary, signal_metrics, weighted_rewards
 from maxrl.training.stopping import StopsEarly
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
 
     An estimator with memory has one state for each value of the data set's column `task` (one in all without it). A state
     advances once per training generation, by the rewards of all ranks, never in an evaluation, and is saved with every
-    checkpoint. An estimator that looks at the batch looks at one task at a time.
+    checkpoint. An estimator that looks at the batch looks at one task at a time. With `task_settings` each of these tasks
+    can have its own estimator, number of rollouts and share of the groups.
 
     Metrics beside TRL's, each over all that all ranks sampled in a generation, refills included. The *signal* is what the
     estimator sees: the weighted sum of the rewards, or with `correctness_threshold` 1 where that sum is greater and else 0;
@@ -66,6 +68,8 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
       `reward_timeout`, or returned no number. They leave their groups, whatever other functions say of them.
     - `groups/dead`, `groups/live`, `groups/mastered`, `weights/*`, `train_pass@k`: see `GroupDiagnostics`; in training only.
     - `estimator/{name}`: of an estimator that chooses, the fraction of groups that met this choice; and its own statistics.
+    - `tasks/{name}/…`: with `task_settings`, the figures above of each task, its `reward`, and `frac_rollouts`, its share of
+      the rollouts. A `train_pass@k` of the whole is over the tasks whose groups have k rollouts.
     - `refill_rounds`, `groups_refilled`: rounds of further prompts, and groups that came in place of dead ones.
     - `rollouts`, `completion_tokens`: sampled for training since it began.
     - `weighted_nll`: −Σ A log π(y)/n over the n scored rollouts that are trained on, where what drew them tells log π: for
@@ -87,6 +91,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
     - `_generate_single_turn`: samples from the engine; else in evaluation mode, because TRL leaves dropout on.
     - `_save_checkpoint`, `_load_optimizer_and_scheduler`, `log`: see `KeepsProgress`; for how a run ends, `StopsEarly`.
     - `_prepare_inputs`, `compute_loss`, `_get_per_token_logps_and_entropies`: see `PackedUpdate`.
+    - `_get_train_sampler`: see `MixesTasks`.
 
     Raises:
         RewardError: the estimator is not defined on a reward met while training (a negative one, for MaxRL), or in an
@@ -136,7 +141,8 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
             )
         self.estimator: AnyEstimator = args.estimator() if estimator is None else as_estimator(estimator)
         args.check_estimator(self.estimator)
-        self.estimating = Estimating(self.estimator)
+        own = {task: settings.estimator for task, settings in args.tasks().items()}
+        self.estimating = Estimating(self.estimator, {task: it for task, it in own.items() if it is not None})
         self.progress = Progress()
         self.diagnostics: list[dict[str, Any]] = []
         self._gathered_rewards: Tensor | None = None
@@ -220,12 +226,13 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
         self, engine: SharedPrefixGenerator, prompt_ids: list[list[int]], num_generations: int
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Completions of this process's rows, and the log-probabilities they were drawn with."""
+        training = self.model.training
         place = {
-            "num_generations": num_generations,
+            "num_generations": self.composition.layout if training and self.composition else num_generations,
             "first_row": self.accelerator.process_index * len(prompt_ids),
             "seed": self.args.seed,
         }
-        if self.model.training:
+        if training:
             requests = training_requests(prompt_ids, generation=self.drawn_at, **place)
         else:
             requests = evaluation_requests(prompt_ids, **place)
@@ -263,7 +270,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
         every, used = draw_live(self, inputs) if self.args.refill_dead_groups else [self.draw(inputs)] * 2
         self._log_signal(every, "train")
         found = self._log_diagnostics(every)
-        self.estimating.advance(every.signal_GN, every.tasks, self.state.global_step)
+        self.estimating.advance(every.signal_GN, every.tasks, self.state.global_step, every.layout.sizes)
         batch = self._with_advantages(used)
         self._log_likelihood(batch, int((~used.signal_GN.isnan()).sum()))
         if self.args.refill_dead_groups:
@@ -280,48 +287,69 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
                 (step, within + 1) if step == self.state.global_step else (self.state.global_step, 0)
             )
         labels = gather_object([(prompt_id(row), str(row.get("task", ""))) for row in inputs])
+        layout = self.layout_of(len(labels))
+        prompts, tasks = zip(*(labels[start] for start in layout.starts[:-1]), strict=True)
         rows = super()._generate_and_score_completions(inputs)
         assert self._gathered_rewards is not None, "TRL scores completions before it computes advantages"
         rewards, (truncated, lengths) = self._gathered_rewards, self._truncated_and_lengths.unbind(1)
         if training:
             self.progress.count(len(lengths), int(lengths.sum()))
+        weights = self.reward_weights.to(rewards.device)
         signal = estimator_signal(
             rewards,
-            self.reward_weights.to(rewards.device),
+            weights,
             truncated.bool(),
-            threshold=self.args.correctness_threshold,
+            threshold=self.threshold_of(tasks, layout),
             overlong=self.args.overlong,
         )
-        size = self.num_generations if training else self.num_generations_eval
-        prompts, tasks = zip(*labels[::size], strict=True)
-        signal_GN = signal.view(-1, size)
-        advantages_GN = self.advantages_of(signal_GN, tasks)
-        return Draw(rows, signal_GN, truncated.bool().view(-1, size), prompts, tasks, advantages_GN)
+        signal_GN = layout.matrix(signal, torch.nan)
+        return Draw(
+            rows=rows,
+            layout=layout,
+            rewards_GN=layout.matrix(weighted_rewards(rewards, weights), torch.nan),
+            signal_GN=signal_GN,
+            truncated_GN=layout.matrix(truncated.bool(), empty=False),
+            prompts=prompts,
+            tasks=tasks,
+            advantages_GN=self.advantages_of(signal_GN, tasks, layout.sizes),
+        )
 
-    def advantages_of(self, signal_GN: Tensor, tasks: Sequence[str]) -> Tensor:
+    def advantages_of(
+        self, signal_GN: Tensor, tasks: Sequence[str], sizes: Sequence[int] | None = None
+    ) -> Tensor:
         try:
-            return self.estimating.advantages(signal_GN, tasks, self.state.global_step)
+            return self.estimating.advantages(signal_GN, tasks, self.state.global_step, sizes)
         except InputError as error:
             self._stop_by(error)
 
     def _log_signal(self, draw: Draw, mode: str) -> None:
         step = self.state.global_step
         metrics = signal_metrics(draw) | self.estimating.metrics(draw.signal_GN, draw.tasks, step)
+        if self.composition is not None:
+            metrics |= task_metrics(draw, self.estimating, step, training=mode == "train")
+            if self.composition.ragged and mode == "train":
+                self._metrics[mode]["frac_reward_zero_std"][-1] = frac_zero_std(draw)
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)
-        count = nonbinary(draw.signal_GN)
-        given = [self.estimating.given(task, step) for task in set(draw.tasks)]
-        # An order is exact on likelihoods, too.
-        as_it_is = any(isinstance(estimator, MaxRL) and estimator.order is None for estimator in given)
-        if count and as_it_is and not self._warned_nonbinary:
-            self._warned_nonbinary = True
-            warnings.warn(
-                f"{count} of {int((~draw.signal_GN.isnan()).sum())} rewards are neither 0 nor 1. The estimator "
-                f"'{self.estimator.name}' is applied to them as it is, but what it then optimises is no "
-                "likelihood of success; correctness_threshold turns graded rewards into success, and order=T takes "
-                "likelihoods in [0, 1]",
-                stacklevel=2,
-            )
+        if not self._warned_nonbinary and nonbinary(draw.signal_GN):
+            self._warn_if_nonbinary(draw)
+
+    def _warn_if_nonbinary(self, draw: Draw) -> None:
+        for task in dict.fromkeys(draw.tasks):
+            given = self.estimating.given(task, self.state.global_step)
+            signal_GN = draw.of_task(task).signal_GN
+            count = nonbinary(signal_GN)
+            # An order is exact on likelihoods, too.
+            if count and isinstance(given, MaxRL) and given.order is None:
+                self._warned_nonbinary = True
+                warnings.warn(
+                    f"{count} of {int((~signal_GN.isnan()).sum())} rewards are neither 0 nor 1. The estimator "
+                    f"'{self.estimating.of(task).name}' is applied to them as it is, but what it then optimises is no "
+                    "likelihood of success; correctness_threshold turns graded rewards into success, and order=T takes "
+                    "likelihoods in [0, 1]",
+                    stacklevel=2,
+                )
+                return
 
     def _log_diagnostics(self, draw: Draw) -> GroupDiagnostics:
         found = group_diagnostics(draw.signal_GN, draw.advantages_GN)
@@ -345,7 +373,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
 
     def _with_advantages(self, draw: Draw) -> dict[str, Any]:
         """Put the advantages of all ranks into the logged table, and this rank's into the batch."""
-        advantages, logged = draw.advantages_GN.flatten(), self._logs["advantages"]
+        advantages, logged = draw.layout.flat(draw.advantages_GN), self._logs["advantages"]
         for _ in range(min(len(logged), len(advantages))):
             logged.pop()
         logged.extend(advantages.tolist())
@@ -353,7 +381,7 @@ class MaxRLTrainer(StopsEarly, PackedUpdate):
 
     def with_own_advantages(self, draw: Draw) -> dict[str, Any]:
         """This rank's rows, with their advantages."""
-        advantages = draw.advantages_GN.flatten()
+        advantages = draw.layout.flat(draw.advantages_GN)
         local = len(draw.rows["completion_ids"])
         start = self.accelerator.process_index * local
         own = advantages[start : start + local].to(draw.rows["advantages"].dtype)
