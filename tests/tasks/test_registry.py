@@ -1,12 +1,19 @@
-"""`TASKS` and `get_task`; `SelfCheck.passed`."""
+"""`TASKS`, `get_task`, and a user's own tasks in files and modules."""
 
+import dataclasses
 import doctest
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-import maxrl.tasks
+import maxrl.tasks.registry
 from maxrl.errors import InputError
-from maxrl.tasks import TASKS, SelfCheck, SubsetSum, get_task
+from maxrl.tasks import TASKS, SubsetSum, get_task, judge, task_class
+
+EXAMPLE = str(Path(__file__).parents[2] / "examples" / "own_task.py")
 
 
 def test_get_task_makes_the_task_with_its_parameters() -> None:
@@ -34,20 +41,213 @@ def test_a_parameter_out_of_range_is_refused() -> None:
 
 def test_public_names_exist_and_examples_in_docstrings_hold() -> None:
     assert set(maxrl.tasks.__all__) <= set(dir(maxrl.tasks))
-    assert doctest.testmod(maxrl.tasks) == (0, 1)
+    assert doctest.testmod(maxrl.tasks.registry) == (0, 1)
+
+
+# A user's own tasks
+
+WHOLE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from maxrl.tasks import Example, Task, Verdict
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Task):
+    name: ClassVar[str] = "mine"
+    size_of_it: int = 3
+
+    def examples(self, split, count, *, seed=0, start=0):
+        return [Example(id=f"{split}-{seed}-{start + i}", prompt="say a", truth={}) for i in range(count)]
+
+    def score(self, truth, completion):
+        return Verdict(success=completion == "a", reward=float(completion == "a"))
+"""
+SECOND = WHOLE.replace("class Mine", "class Other").replace('"mine"', '"other"')
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a task file into the working folder of the test and gives its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write_file(text: str = WHOLE, name: str = "own_of_mine.py") -> str:
+        Path(name).write_text(text)
+        return name
+
+    yield write_file
+    for module in set(sys.modules) - before:
+        del sys.modules[module]
+
+
+def test_the_example_is_a_whole_task() -> None:
+    task = get_task(EXAMPLE, num_letters=4)
+    result = task.self_check(300)
+    assert result.passed
+    assert set(result.tried) == {
+        "empty",
+        "blank",
+        "letter missing",
+        "letter twice",
+        "words around",
+        "backwards",
+    }
+    example = task.examples("train", 1)[0]
+    assert len(example.truth["word"]) == 4
+    assert example.truth["word"] in example.prompt[0]["content"]
+    completions = [task.demonstration(example), "zzzz", example.truth["word"]]
+    verdicts = judge(task, [example.truth] * 3, completions)
+    assert [verdict.reason for verdict in verdicts] == ["", "other letters", "not sorted"]
+    assert [verdict.reward for verdict in verdicts] == [1.0, 0.0, 0.0]
+    assert not {e.prompt[0]["content"] for e in get_task(EXAMPLE, num_letters=20).examples("train", 100)} & {
+        e.prompt[0]["content"] for e in get_task(EXAMPLE, num_letters=20).examples("eval", 100)
+    }
+    with pytest.raises(InputError, match="num_letters=1 "):
+        get_task(EXAMPLE, num_letters=1)
+
+
+def test_a_file_holds_a_task(write: Write) -> None:
+    file = write()
+    task = get_task(file, size_of_it=5)
+    assert task == task_class(f"{file}:Mine")(size_of_it=5)
+    assert [field.name for field in dataclasses.fields(task)] == ["size_of_it"]
+    assert task.examples("eval", 1, seed=2, start=3)[0].id == "eval-2-3"
+
+
+def test_a_file_of_several_tasks_is_asked_for_one_of_them(write: Write) -> None:
+    file = write(WHOLE + SECOND)
+    assert get_task(f"{file}:Other").name == "other"
+    with pytest.raises(InputError, match=r"holds 2 tasks \(Mine, Other\); name one as own_of_mine.py:Class"):
+        get_task(file)
+
+
+def test_tasks_that_a_file_only_imports_are_not_its_own(write: Write) -> None:
+    assert get_task(write("from maxrl.tasks import SubsetSum\n" + WHOLE)).name == "mine"
+    other = write("from maxrl.tasks import SubsetSum\n", "imports.py")
+    assert task_class(f"{other}:SubsetSum") is SubsetSum
+    with pytest.raises(InputError, match=r"imports.py holds no class that inherits from maxrl.tasks.Task"):
+        get_task(other)
+
+
+def test_a_class_is_the_same_each_time_and_two_files_of_one_name_are_two(write: Write) -> None:
+    file = write()
+    assert task_class(file) is task_class(str(Path(file).resolve())) is task_class(f"{file}:Mine")
+    Path("sub").mkdir()
+    other = write(SECOND, "sub/own_of_mine.py")
+    assert task_class(other).name == "other"
+    assert task_class(file).name == "mine"
+
+
+def test_a_module_holds_a_task_also_in_the_working_folder(write: Write) -> None:
+    write(name="module_of_mine.py")
+    found = task_class("module_of_mine:Mine")
+    assert found.name == "mine"
+    assert task_class("module_of_mine:Mine") is found
+    assert task_class("maxrl.tasks.subset_sum:SubsetSum") is SubsetSum
+    assert sys.path.count(str(Path.cwd())) == 1
+
+
+def test_a_task_of_ones_own_works_in_another_process(write: Write) -> None:
+    code = f"from maxrl.tasks import get_task; print(get_task({write()!r}).examples('train', 1)[0].id)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "train-0-0"
 
 
 @pytest.mark.parametrize(
-    ("accepted", "refused", "passed"),
+    ("name", "message"),
     [
-        (5, {"a": 5, "b": 2}, True),
-        (4, {"a": 5, "b": 2}, False),  # a gold was refused
-        (5, {"a": 5, "b": 1}, False),  # a corruption slipped through
-        (5, {"a": 5}, False),  # all of one kind slipped through
+        ("nowhere.py", "task file nowhere.py does not exist"),
+        ("nowhere.py:Mine", "task file nowhere.py does not exist"),
+        (".py", "task file .py does not exist"),
+        (
+            "subset_sums",
+            r"did you mean 'subset_sum'\?.*; a task of your own is named by its file, my_tasks.py, or as module",
+        ),
+        (
+            "no_such_module:Mine",
+            "cannot load the task 'no_such_module:Mine': ModuleNotFoundError: No module named",
+        ),
+        (":Mine", "cannot load the task ':Mine': ValueError"),
+        ("..a:Mine", "cannot load the task '..a:Mine': TypeError"),
+        ("own_of_mine.py:Mien", r"unknown class of own_of_mine.py 'Mien'; did you mean 'Mine'\?"),
+        ("own_of_mine.py:dataclass", "'own_of_mine.py:dataclass' is no task: make it a class that inherits"),
+        ("json:JSONDecoder", "'json:JSONDecoder' is no task"),
+        ("json", "unknown task 'json'"),
     ],
 )
-def test_self_check_passes_only_when_everything_held(
-    accepted: int, refused: dict[str, int], passed: bool
+def test_what_cannot_be_found_is_named(write: Write, name: str, message: str) -> None:
+    write()
+    with pytest.raises(InputError, match=message):
+        get_task(name)
+
+
+@pytest.mark.parametrize(
+    ("cut", "put", "message"),
+    [
+        ('    name: ClassVar[str] = "mine"\n', "", "give it a name"),
+        ('ClassVar[str] = "mine"', "ClassVar[int] = 3", "give it a name"),
+        ("def examples", "def exampels", "give it a method `examples`"),
+        ("def score", "def scores", "give it a method `score`"),
+        (
+            "@dataclass(frozen=True, kw_only=True)",
+            "",
+            r"decorate it with @dataclass\(frozen=True, kw_only=True\)",
+        ),
+        ("@dataclass(frozen=True, kw_only=True)", "@dataclass(kw_only=True)", "decorate it with @dataclass"),
+        ("size_of_it: int = 3", "size_of_it: int", "give its parameter `size_of_it` a default"),
+        ("name: ClassVar[str]", "name: str", "`name: ClassVar"),
+    ],
+)
+def test_what_a_task_lacks_is_named(write: Write, cut: str, put: str, message: str) -> None:
+    assert cut in WHOLE
+    with pytest.raises(InputError, match=f"is no whole task: .*{message}"):
+        get_task(write(WHOLE.replace(cut, put)))
+
+
+def test_all_that_a_task_lacks_is_named_at_once(write: Write) -> None:
+    with pytest.raises(InputError, match=r"a name: .*`examples`; .*`score`; decorate it"):
+        get_task(write("from maxrl.tasks import Task\nclass Empty(Task): pass\n"))
+
+
+def test_a_default_made_by_a_factory_is_a_default(write: Write) -> None:
+    text = WHOLE.replace("import dataclass\n", "import dataclass, field\n")
+    task = get_task(
+        write(text.replace("size_of_it: int = 3", "size_of_it: list = field(default_factory=list)"))
+    )
+    assert task.size_of_it == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["broken.py", "broken:Mine"])
+def test_a_file_that_cannot_be_loaded_is_an_input_error(
+    write: Write, name: str, text: str, message: str
 ) -> None:
-    check = SelfCheck(problems=5, accepted=accepted, refused=refused, tried={"a": 5, "b": 2})
-    assert check.passed is passed
+    write(text, "broken.py")
+    with pytest.raises(InputError, match=f"cannot load the task .*{message}"):
+        get_task(name)
+    write(WHOLE, "broken.py")  # mended: nothing half-made is remembered
+    assert get_task(name).name == "mine"
+
+
+def test_an_interrupt_while_a_file_is_loaded_passes(write: Write) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        get_task(write("raise KeyboardInterrupt"))
+    assert not [module for module in sys.modules if module.startswith("maxrl_user_task_own_of_mine")]
+
+
+def test_unknown_parameters_of_a_users_task_are_named(write: Write) -> None:
+    with pytest.raises(
+        InputError, match=r"unknown parameter of task own_of_mine.py 'size_of'; did you mean 'size_of_it'"
+    ):
+        get_task(write(), size_of=4)

@@ -4,11 +4,11 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from maxrl.tasks.base import Task, Verdict
 
@@ -33,44 +33,76 @@ _AGAIN_AFTER = 0.05
 class TimeUpError(BaseException):
     """Raised inside code that has used up its time; no Exception, so that `except Exception` does not swallow it."""
 
+    def __init__(self, limit: "TimeLimit") -> None:
+        super().__init__("time is up")
+        self.limit = limit
 
-@contextmanager
-def time_limit(seconds: float) -> Generator[None]:
-    """Raise `TimeUpError` in the block once it has run for `seconds`.
+
+class TimeLimit:
+    """Raises `TimeUpError` in a `with` block once it has run for `seconds`. Within another limit that one holds, too.
 
     It comes as a signal to Python's interpreter: whatever waits, computes in Python or matches a regular expression is
-    interrupted; one single call into C that never asks for signals (10**10**10) is not. Outside the main thread, which
-    alone can get signals, and on systems without them there is no limit.
+    interrupted. Not so one single call into C that never asks for signals (10**10**10), and an endless loop that swallows
+    whatever is raised in it (`except:`) ends by chance alone: such code belongs into a `maxrl.tasks.workers.WorkerPool`.
+    Outside the main thread, which alone can get signals, and on systems without them there is no limit.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
 
-    armed = True
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._in_force = False
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if armed:
-            raise TimeUpError
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+            return
+        self._outer_left, self._outer_interval = signal.getitimer(signal.ITIMER_REAL)
+        self._started = time.monotonic()
+        self._outer_handler = signal.signal(signal.SIGALRM, self._ring)
+        self._in_force = True
+        signal.setitimer(
+            signal.ITIMER_REAL, min(self._seconds, self._outer_left or self._seconds), _AGAIN_AFTER
+        )
 
-    handler = signal.signal(signal.SIGALRM, interrupt)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_AFTER)
-    try:
-        try:
-            yield
-        finally:
-            armed = False
-    finally:  # also where the alarm comes in the line above; it comes again much later than these lines take
-        armed = False
-        signal.setitimer(signal.ITIMER_REAL, left, interval)
-        signal.signal(signal.SIGALRM, handler)
+    def __exit__(self, *_: object) -> None:
+        if not self._in_force:
+            return
+        self._in_force = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._outer_handler)
+        if self._outer_left:
+            rest = self._outer_left - (time.monotonic() - self._started)
+            # Where its time is up it has rung in the block already, and does so again only if it was to.
+            signal.setitimer(
+                signal.ITIMER_REAL, rest if rest > 0 else self._outer_interval, self._outer_interval
+            )
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if not self._in_force or _is_setting_limits(frame):
+            return
+        rest = self._seconds - (time.monotonic() - self._started)
+        if self._outer_left and rest > 0:  # it is the alarm that was set before this one
+            signal.setitimer(signal.ITIMER_REAL, min(rest, self._outer_interval or rest), _AGAIN_AFTER)
+            if callable(self._outer_handler):
+                self._outer_handler(number, frame)
+            return
+        raise TimeUpError(self)
+
+
+def _is_setting_limits(frame: FrameType | None) -> bool:
+    """Whether a limit is just being set or lifted, which no alarm may interrupt; it goes off again."""
+    while frame is not None:
+        if frame.f_code in (TimeLimit.__enter__.__code__, TimeLimit.__exit__.__code__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def judge(task: Task, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
-    """A verdict per completion; never raises, whatever the task does.
+    """A verdict per completion, whatever the task does.
 
-    A verifier that crashes, takes longer than `task.time_limit` or returns nonsense (no `Verdict`, a reward that is NaN,
-    infinite or no number, a reward and an error at once) gives an error, whose `reason` is one of `FAILURES`. A batch
-    that fails as a whole (`score_many` raises, or returns too few) is judged one by one.
+    A verifier that crashes, takes longer than `task.time_limit` or returns nonsense (no `Verdict`, a field of another
+    type, a reward that is NaN, infinite or no number, a reward and an error at once) gives an error, whose `reason` is one
+    of `FAILURES`. A batch that fails as a whole (`score_many` raises, or returns too few) is judged one by one. What passes
+    is `KeyboardInterrupt`, and the time limit of whoever called.
     """
     own_batch = type(task).score_many is not Task.score_many
     if own_batch:
@@ -84,7 +116,9 @@ def judge(task: Task, truths: Sequence[Mapping[str, Any]], completions: Sequence
                 len(verdicts),
                 len(completions),
             )
-        except Exception:
+        except (KeyboardInterrupt, TimeUpError):  # the user's, and the limit of whoever called
+            raise
+        except BaseException:
             logger.warning("task %s: score_many failed; judging one by one", task.name, exc_info=True)
     hung = 0
     judged: list[Verdict] = []
@@ -99,31 +133,56 @@ def judge(task: Task, truths: Sequence[Mapping[str, Any]], completions: Sequence
 
 def attempt(call: Callable[[], Any], seconds: float) -> Any:
     """What a call returns, or the error it ends with as a `Verdict`."""
+    limit = TimeLimit(seconds)
     try:
-        with time_limit(seconds):
+        with limit:
             return call()
-    except TimeUpError:
+    except TimeUpError as up:
+        if up.limit is not limit:  # the limit of whoever called
+            raise
         return failed(TOO_SLOW, f"took longer than {seconds:g} s")
-    except Exception as error:  # noqa: BLE001 — foreign code may fail in any way
-        return failed(CRASHED, f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 — foreign code may fail in any way, sys.exit() included
+        return failed(CRASHED, _told(error))
 
 
 def checked_verdict(verdict: object) -> Verdict:
     """The verdict, or an error where it is none."""
     if not isinstance(verdict, Verdict):
         return failed(NONSENSE, f"returned {_shown(verdict)} instead of a Verdict")
-    if verdict.error is not None:
-        return (
-            verdict if verdict.reward is None else failed(NONSENSE, f"a reward and an error: {verdict.error}")
-        )
-    if not is_reward(verdict.reward):
-        return failed(NONSENSE, f"returned the reward {_shown(verdict.reward)}")
-    return verdict
+    flaw = _flaw(verdict)
+    return failed(NONSENSE, flaw) if flaw else verdict
+
+
+def _flaw(verdict: Verdict) -> str:
+    """What is wrong with a verdict; "" where nothing is. Its fields may hold anything."""
+    success, reward, reason, error, components = cast(
+        "tuple[object, ...]",
+        (verdict.success, verdict.reward, verdict.reason, verdict.error, verdict.components),
+    )
+    if not isinstance(success, bool):
+        return f"returned {_shown(success)} for the success"
+    if not isinstance(reason, str):
+        return f"returned {_shown(reason)} for the reason"
+    if not isinstance(components, Mapping):
+        return f"returned {_shown(components)} for the components"
+    for name, value in cast("Mapping[object, object]", components).items():
+        if not isinstance(name, str) or not is_reward(value):
+            return f"returned the component {_shown(name)}: {_shown(value)}"
+    if error is None:
+        return "" if is_reward(reward) else f"returned the reward {_shown(reward)}"
+    if not isinstance(error, str):
+        return f"returned {_shown(error)} for the error"
+    return "" if reward is None else f"a reward and an error: {error}"
 
 
 def is_reward(value: object) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a number that a float can hold, and finite."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def failed(reason: str, error: str) -> Verdict:
@@ -131,7 +190,15 @@ def failed(reason: str, error: str) -> Verdict:
     return Verdict(success=False, reward=None, reason=reason, error=error)
 
 
+def _told(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 — an exception may be unable to say what it is
+        return type(error).__name__
+
+
 def _shown(value: object) -> str:
-    if isinstance(value, str | int | float):
-        return f"{type(value).__name__} {value!r:.60}"
-    return type(value).__name__  # whose repr may do anything
+    kind = type(value).__name__
+    if type(value) is str:
+        return f"{kind} {value[:60]!r}"
+    return f"{kind} {value!r}" if type(value) in (bool, float) else kind  # whose repr may do anything

@@ -14,9 +14,16 @@ from typing import Any, cast
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.tasks.base import Task
+from maxrl.tasks.code import Code
+from maxrl.tasks.math import GSM8K, Math
+from maxrl.tasks.maze import Maze
+from maxrl.tasks.reasoning_gym import ReasoningGym
+from maxrl.tasks.reverse_text import ReverseText
 from maxrl.tasks.subset_sum import SubsetSum
 
-TASKS: dict[str, type[Task]] = {"subset_sum": SubsetSum}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (SubsetSum, Maze, GSM8K, Math, Code, ReverseText, ReasoningGym)
+}
 """Every task of this package by name."""
 
 
@@ -77,7 +84,7 @@ def _load_file(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[module_name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise InputError(f"cannot load the task file {path}: {type(error).__name__}: {error}") from error
     return module
@@ -88,7 +95,7 @@ def _load_module(module_name: str, name: str) -> ModuleType:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(module_name)
-    except Exception as error:  # a user's module may fail in any way
+    except (Exception, SystemExit) as error:  # a user's module may fail in any way
         raise InputError(f"cannot load the task '{name}': {type(error).__name__}: {error}") from error
 
 
@@ -133,6 +140,8 @@ def _checked(found: Any, name: str) -> type[Task]:
             for item in dataclasses.fields(cast(Any, found))
             if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         ]
+        if any(item.name == "name" for item in dataclasses.fields(cast(Any, found))):
+            problems.append("write `name: ClassVar[str]`, or the name counts as a parameter")
         problems += [f"give its parameter `{parameter}` a default" for parameter in bare]
     if problems:
         raise InputError(f"'{name}' is no whole task: {'; '.join(problems)}")
