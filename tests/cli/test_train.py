@@ -142,7 +142,9 @@ def test_a_data_set_with_a_reward_function_trains(
     assert "rewards/right_length/mean" in (workplace / "out" / "metrics.jsonl").read_text()
     assert main([*words, "--reward_funcs", "user_rewards.nothing", "--output_dir", "out2"]) == 0
     rows = [json.loads(row) for row in (workplace / "out2" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["verifier/nothing: verifier returned nonsense"] for row in rows if "verifier/errors" in row] == [
+    assert [
+        row["verifier/nothing: verifier returned nonsense"] for row in rows if "verifier/errors" in row
+    ] == [
         1,
         1,
     ]
