@@ -9,11 +9,12 @@ from maxrl.cli import main
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))
-SMALLEST = (
-    "--tiny_layers=1 --tiny_width=16 --tiny_heads=2 --tiny_kv_heads=1 --tiny_feed_forward=16 --warm_start_max_steps=0 "
-    "--max_steps=1 --gradient_accumulation_steps=1 --max_completion_length=4 --eval_problems=2 --eval_samples=2 "
-    "--bf16=false --report_to=none"
-).split()
+SMALLEST = [
+    *("--tiny_layers=1", "--tiny_width=16", "--tiny_heads=2", "--tiny_kv_heads=1", "--tiny_feed_forward=16"),
+    *("--warm_start_max_steps=0", "--max_steps=1", "--gradient_accumulation_steps=1"),
+    *("--max_completion_length=4", "--eval_problems=2", "--eval_samples=2", "--bf16=false"),
+    "--report_to=none",
+]
 
 
 def command(recipe: Path) -> str:
