@@ -21,6 +21,7 @@ def test_pass_at_k_keeps_its_digits(k: int, exponent: int) -> None:
 def test_pass_at_k_at_the_ends() -> None:
     ends = torch.tensor([0.0, 1e-7, -float("inf")])  # a sum of float32 probabilities may exceed 1 by a hair
     assert pass_at_k(ends, 3).tolist() == [1.0, 1.0, 0.0]
+    assert pass_at_k(ends, 3).dtype == torch.float64, "means over many images, whatever the model computes in"
 
 
 def test_measures_survive_json() -> None:

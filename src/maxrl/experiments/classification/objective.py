@@ -137,7 +137,7 @@ class Objective:
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._state: State | None = None
         self._table: Tensor | None = None
-        if arm.estimator is not None and not _needs_batch(arm.estimator, arm.num_generations):
+        if arm.estimator is not None and not needs_batch(arm.estimator, arm.num_generations):
             pairs = analyse(arm.estimator, arm.num_generations).pairs
             self._table = torch.tensor([[float(a) for a in pair] for pair in pairs], device=device)
 
@@ -182,6 +182,6 @@ class Objective:
         return advantages_BN[:, 0], advantages_BN[:, -1]
 
 
-def _needs_batch(estimator: AnyEstimator, n: int) -> bool:
+def needs_batch(estimator: AnyEstimator, n: int) -> bool:
     """Whether K of an image does not decide its advantages alone."""
     return isinstance(estimator, EstimatorWithMemory) or looks_at_batch(estimator, max(2, n))

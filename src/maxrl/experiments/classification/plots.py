@@ -49,9 +49,7 @@ def svg_figures(results: Results, summary: Summary) -> dict[str, str]:
 def write_png(results: Results, summary: Summary, path: Path) -> None:
     """All panels in one picture; the file appears when it is complete."""
     stand_ins = {plots.INK: INK, plots.GRID: GRID}
-    style = {
-        key: stand_ins.get(str(value), value) for key, value in plots.STYLE.items() if key != "svg.fonttype"
-    }
+    style = {key: stand_ins.get(str(value), value) for key, value in plots.STYLE.items()}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)

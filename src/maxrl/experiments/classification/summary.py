@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from maxrl.experiments.classification.measures import Measures
-from maxrl.experiments.classification.objective import parse_arm
-from maxrl.objectives import effective_weight, looks_at_batch
-from maxrl.objectives.memory import EstimatorWithMemory
+from maxrl.experiments.classification.objective import needs_batch, parse_arm
+from maxrl.objectives import effective_weight
 
 TOP_1 = "top-1"
 
@@ -195,8 +194,6 @@ def _weights(name: str, rates: Sequence[float]) -> tuple[float, ...] | None:
     arm = parse_arm(name, 2)
     if arm.estimator is None:
         return tuple(1 / p for p in rates)
-    if isinstance(arm.estimator, EstimatorWithMemory) or looks_at_batch(
-        arm.estimator, max(2, arm.num_generations)
-    ):
+    if needs_batch(arm.estimator, arm.num_generations):
         return None
     return tuple(effective_weight(arm.estimator, list(rates), arm.num_generations).tolist())
