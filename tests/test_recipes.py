@@ -45,7 +45,8 @@ def test_there_is_a_recipe_for_every_published_setting() -> None:
 def test_a_dry_run_shows_the_resolved_recipe(
     recipe: Path, model: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = ["--config", str(recipe), *model, "--output_dir", str(tmp_path / "out"), "--dry-run"]
+    pictures = ["--image_folder", "imagenet"] if recipe.stem == "imagenet_resnet50" and not model else []
+    words = ["--config", str(recipe), *model, *pictures, "--output_dir", str(tmp_path / "out"), "--dry-run"]
     assert main([command(recipe), *words]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     given = yaml.safe_load(recipe.read_text(encoding="utf-8"))

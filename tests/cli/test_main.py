@@ -48,7 +48,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys: pytest.CaptureFixture[
     assert said.out == ""
     assert said.err == (
         "maxrl: error: unknown command 'insepct'; did you mean 'inspect'? "
-        "(known: compare, doctor, eval, inspect, probe, train)\n"
+        f"(known: {', '.join(sorted(COMMANDS))})\n"
     )
 
 

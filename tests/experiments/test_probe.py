@@ -217,8 +217,12 @@ def test_bad_questions_are_refused_before_anything_is_sampled(
 
 def test_a_data_set_cannot_be_probed(tmp_path: Path) -> None:
     for given in ({}, {"dataset_name": "rows.jsonl", "model_name_or_path": "x", "output_dir": str(tmp_path)}):
-        with pytest.raises(InputError, match=r"probe samples a task, .*\(--config .*\(--task subset_sum\)"):
+        with pytest.raises(
+            InputError, match=r"probe samples a task, .*\(--config .*\(--task subset_sum \| .*\)"
+        ):
             plan_probe(given)
+    with pytest.raises(InputError, match="probe samples one task: give each of the tasks by itself"):
+        plan_probe({"tasks": [{"task": "subset_sum"}]})
     with pytest.raises(InputError, match="a recipe with stages is one run after another"):
         plan_probe({"stages": []})
 

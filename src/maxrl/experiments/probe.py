@@ -105,6 +105,10 @@ def plan_probe(given: Fields) -> Plan:
     names = {item.name for item in fields(ProbeArguments)}
     arguments = ProbeArguments(**{name: value for name, value in given.items() if name in names})
     base = {name: value for name, value in given.items() if name not in names}
+    if base.get("tasks"):
+        raise InputError(
+            "probe samples one task: give each of the tasks by itself (--task NAME), not a recipe with all"
+        )
     if not base.get("task") and "stages" not in base:
         raise InputError(
             f"probe samples a task, and none is given: name a recipe that has one (--config RECIPE.yaml), or the task "
@@ -112,7 +116,7 @@ def plan_probe(given: Fields) -> Plan:
         )
     recipe = _as_training_samples(make_recipe(base))
     assert recipe.task is not None, "a recipe that names its task has one"
-    swept = parse_sweep(arguments.sweep or [], recipe.task.name)
+    swept = parse_sweep(arguments.sweep or [], base["task"])
     return Plan(
         recipe=recipe,
         rollouts=_rollouts(arguments, recipe),
