@@ -1,5 +1,7 @@
 """The tokenizer and the model made on the spot."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def test_specials_come_first_and_words_follow_in_their_order(words: PreTrainedTo
         "12": 6,
         ":": 7,
     }
-    assert (words.pad_token_id, words.bos_token_id, words.eos_token_id, words.unk_token_id) == (0, 1, 2, 3)
+    assert (words.pad_token_id, words.eos_token_id) == (2, 2)
     assert len(words) == 8
 
 
@@ -49,14 +51,29 @@ def test_a_text_is_opened_and_becomes_one_id_per_word(
 
 
 def test_decoding_joins_words_by_single_spaces(words: PreTrainedTokenizerFast) -> None:
-    ids = [1, 4, 7, 6, 2, 0]
+    ids = [4, 7, 6, 2]
     assert words.decode(ids, skip_special_tokens=True) == "1 : 12"
-    assert words.decode(ids) == "<bos> 1 : 12 <eos> <pad>"
+    assert words.decode(ids) == "1 : 12 <eos>"
+
+
+@pytest.mark.parametrize("special", ["<pad>", "<bos>", "<unk>"])
+@pytest.mark.parametrize("saved", [False, True], ids=["made", "saved"])
+@pytest.mark.parametrize("build", [lambda: build_tokenizer(WORDS), build_byte_tokenizer])
+def test_of_the_special_tokens_only_the_end_vanishes_from_an_answer(
+    build: Callable[[], PreTrainedTokenizerFast], saved: bool, special: str, tmp_path: Path
+) -> None:
+    tokenizer = build()
+    if saved:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    one, two = (tokenizer.convert_tokens_to_ids(word) for word in "12")
+    ids = [one, tokenizer.convert_tokens_to_ids(special), two, tokenizer.eos_token_id]
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == f"1{special}2"
 
 
 def test_padding_is_on_the_left(words: PreTrainedTokenizerFast) -> None:
     batch = words(text=["1 2", ":"], padding=True)
-    assert batch["input_ids"] == [[1, 4, 5], [0, 1, 7]]
+    assert batch["input_ids"] == [[1, 4, 5], [2, 1, 7]]
     assert batch["attention_mask"] == [[1, 1, 1], [0, 1, 1]]
 
 
@@ -85,7 +102,7 @@ def test_the_shape_is_the_one_asked_for(words: PreTrainedTokenizerFast) -> None:
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.config.max_position_embeddings == 64
-    assert (model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id) == (0, 1, 2)
+    assert (model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id) == (2, 1, 2)
 
 
 def test_weights_depend_on_the_seed_alone(words: PreTrainedTokenizerFast) -> None:
@@ -132,9 +149,9 @@ def test_shapes_that_cannot_be_are_refused(wrong: dict[str, Any], says: str) -> 
 def test_a_byte_tokenizer_takes_any_text_and_gives_it_back(text: str) -> None:
     tokenizer = build_byte_tokenizer()
     ids = tokenizer(text=text)["input_ids"]
-    assert ids[0] == tokenizer.bos_token_id
+    assert ids[0] == 1
     assert len(ids) == 1 + len(text.encode())
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert tokenizer.decode(ids[1:], skip_special_tokens=True) == text
 
 
 def test_bytes_are_a_fixed_set_after_the_special_tokens() -> None:

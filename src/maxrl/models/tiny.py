@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tokenizers import Tokenizer, decoders
+from tokenizers import AddedToken, Tokenizer, decoders
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
@@ -83,22 +83,25 @@ def build_byte_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(BPE(vocabulary, [], unk_token="<unk>"))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)  # pyright: ignore[reportAttributeAccessIssue]
     backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    backend.add_tokens([AddedToken("<bos>", normalized=False)])  # which the chat template spells out
     tokenizer = _opened(backend, vocabulary["<bos>"])
     tokenizer.chat_template = "<bos>" + CHAT_TEMPLATE
     return tokenizer
 
 
 def _opened(backend: Tokenizer, bos: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that opens texts with `<bos>` and pads on the left."""
+    """A tokenizer that opens texts with `<bos>` and pads on the left, with `<eos>`.
+
+    Of the special tokens it knows `<eos>` alone by its role, as only that may vanish from a decoded completion: a `<pad>`,
+    `<bos>` or `<unk>` that a model samples stays in its answer, for the verifier to refuse.
+    """
     backend.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="<bos> $A", special_tokens=[("<bos>", bos)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        pad_token="<pad>",
-        bos_token="<bos>",
         eos_token="<eos>",
-        unk_token="<unk>",
+        pad_token="<eos>",
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -129,7 +132,7 @@ def build_tiny(
         rope_parameters={"rope_type": "default", "rope_theta": shape.tiny_rope_theta},
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
+        bos_token_id=tokenizer.convert_tokens_to_ids("<bos>"),
         eos_token_id=tokenizer.eos_token_id,
     )
     with torch.random.fork_rng(devices=[]):
