@@ -92,6 +92,51 @@ def test_python_solutions_pass_and_mistakes_fail_whatever_is_drawn() -> None:
             assert (results == [case.expected for case in problem.tests]) is passes, code
 
 
+def test_no_other_constant_passes() -> None:
+    for name in FAMILIES:
+        for drawn in [one for one in _drawn(1500, seed=2) if one["template"] == name][:25]:
+            problem, constants = _problem(drawn), drawn["constants"]
+            for place in range(len(constants)):
+                for other in {*range(1, 101)} - {constants[place]}:
+                    changed = [*constants[:place], other, *constants[place + 1 :]]
+                    results = [EXPECTED[name](*case.arguments, *changed) for case in problem.tests]
+                    assert results != [case.expected for case in problem.tests], (drawn, other)
+
+
+# What is right for some arguments; of arguments and constants.
+SHORTCUTS = {
+    "multiple": [
+        lambda n, c: n in (0, c, -c),
+        lambda n, c: n in (0, c, -c, 2 * c, -2 * c),
+        lambda n, c: n >= 0 and n % c == 0,
+    ],
+    "between": [
+        lambda n, c, d: n in (c, d) and d > c + 1,
+        lambda n, c, d: c < n <= d,
+        lambda n, c, d: n >= c,
+        lambda n, c, d: n <= d,
+    ],
+    "at_most": [lambda n, c: n, lambda n, c: c if n > 0 else n, lambda n, c: min(abs(n), c)],
+    "larger": [lambda a, b: a, lambda a, b: b, lambda a, b: max(abs(a), abs(b)), lambda a, b: max(a, b, 0)],
+    "smaller": [lambda a, b: a, lambda a, b: b, lambda a, b: min(a, b, 0)],
+    "sum": [lambda xs: sum(xs[:2]), lambda xs: sum(set(xs)), lambda xs: abs(sum(xs)), lambda xs: sum(xs[1:])],
+    "count_above": [lambda xs, c: len(xs), lambda xs, c: len({x for x in xs if x > c})],
+    "sum_above": [lambda xs, c: sum(xs), lambda xs, c: sum({x for x in xs if x > c})],
+    "square": [lambda n, c: abs(n) + c, lambda n, c: n**3 + c],
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shortcuts_fail(name: str) -> None:
+    for drawn in [one for one in _drawn(4000, seed=3) if one["template"] == name][:150]:
+        problem = _problem(drawn)
+        expected = [case.expected for case in problem.tests]
+        constant = [lambda *_, value=value: value for value in set(expected)]
+        for shortcut in [*SHORTCUTS.get(name, []), *constant]:
+            results = [shortcut(*case.arguments, *drawn["constants"]) for case in problem.tests]
+            assert results != expected, drawn
+
+
 def test_no_problem_is_in_both_splits() -> None:
     train, evaluation = ({json.dumps(one) for one in _drawn(1500, split)} for split in ("train", "eval"))
     assert not train & evaluation

@@ -284,14 +284,18 @@ def _problem(template: str, name: str, parameters: tuple[str, ...], constants: t
 
 
 def _arguments(family: Family, constants: Sequence[int]) -> list[tuple[Value, ...]]:
-    """Arguments of the hidden tests: on, next to and far from the constants, and some at random."""
+    """Arguments of the hidden tests: on, next to and far from the constants and multiples of them, and some at random."""
     rng = random_stream("code template", *constants)
     near = [constant + step for constant in constants for step in (-1, 0, 1)]
+    # Multiples and divisors, or `n == 0 || n == 99` would pass for "a multiple of 99", and so would "of 33".
+    near += [constant * factor + step for constant in constants for factor in (2, 5, 7) for step in (0, 1)]
+    near += [part for constant in constants for part in range(2, constant) if constant % part == 0]
     numbers = [0, 1, -1, *near, *(-number for number in near), *rng.sample(_ARGUMENTS, _RANDOM_CASES)]
     if family.arguments == 2:
         return [*zip(numbers, reversed(numbers), strict=True), (5, 5), (-7, -3), (-3, -7)]
     if not family.of_list:
         return [(number,) for number in numbers]
     lists = [(), *((number,) for number in numbers[:6])]
+    lists += [(max(numbers),) * 2, (min(numbers),) * 2]  # every item counts, not every value
     lists += [tuple(rng.choices(numbers, k=length)) for length in range(2, 2 + _RANDOM_CASES)]
     return [(items,) for items in lists]
