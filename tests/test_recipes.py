@@ -1,5 +1,6 @@
 """Every recipe loads, says what it would do, and runs with a tiny model."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,25 @@ def test_a_dry_run_shows_the_resolved_recipe(
     assert not (tmp_path / "out").exists()
 
 
+def test_recipes_too_large_for_this_machine_say_what_a_trial_changes() -> None:
+    for recipe in RECIPES:
+        if command(recipe) == "train" and not recipe.stem.endswith("_tiny"):
+            assert "tiny" in yaml.safe_load(recipe.read_text(encoding="utf-8")), recipe.name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if command(recipe) == "train"], ids=label)
 def test_the_tiny_model_runs_it(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAXRL_CACHE", str(tmp_path / "cache"))
     fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    if "tiny" in fields:
+        out = tmp_path / "out"
+        assert (
+            main(["train", "--config", str(recipe), "--model", "tiny", "-q", "--output_dir", str(out)]) == 0
+        )
+        steps = fields["tiny"].get("max_steps", fields["max_steps"])
+        assert json.loads((out / "run.json").read_text())["steps"] == steps
+        return
     batch = ["--num_generations=4", "--per_device_train_batch_size=8"]
     if "tasks" in fields:  # whose groups have sizes of their own
         sizes = [entry.get("share", 1) * entry["num_generations"] for entry in fields["tasks"]]

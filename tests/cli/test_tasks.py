@@ -1,12 +1,13 @@
 """`maxrl tasks`: what there is, what problems look like, and verifiers that prove themselves."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from maxrl.cli import main
-from maxrl.tasks import TASKS
+from maxrl.tasks import TASKS, Maze
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,6 +75,8 @@ def test_the_list_names_every_task(run: Run) -> None:
     assert status == 0
     assert all(name in out for name in TASKS)
     assert "endless" in out
+    assert "21 + 9 for" in out
+    assert out.count("a data set") == 2
 
 
 @pytest.mark.parametrize("words", [["--help"], ["show", "--help"], ["list", "-h"]])
@@ -104,6 +107,39 @@ def test_problems_are_shown_with_truth_answer_and_verdict(run: Run) -> None:
     chat = run("show", "subset_sum", "--n", "1", "--split", "eval", "--seed", "7")[1]
     assert "── eval-7-0 ─" in chat
     assert "user: Here are 6 numbers" in chat
+
+
+@pytest.fixture
+def samples(run: Run) -> str:
+    """Two completions for each of two mazes of the evaluation, a right one and one that is not."""
+    maze = Maze(maze_size=5)
+    rows = [
+        {"id": example.id, "prompt": example.prompt, "completion": completion}
+        for example in maze.examples("eval", 2)
+        for completion in (maze.demonstration(example), "UP DONE")
+    ]
+    Path("samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return "samples.jsonl"
+
+
+def test_samples_are_shown_with_the_problems_they_are_for(run: Run, samples: str) -> None:
+    words = ["show", "maze", "--maze_size", "5", "--n", "1", "--samples", samples, "--svg", "maze.svg"]
+    status, out, _ = run(*words)
+    assert status == 0
+    assert "2 sampled: 1 right, 1 hit a wall" in out
+    assert "one that is not:\nUP DONE" in out
+    assert "2 answers: 1 solved, 1 hit a wall" in out
+    assert "2 ways through it, 1 of them right" in Path("maze.svg").read_text()
+    other = run("show", "maze", "--maze_size", "5", "--seed", "1", "--n", "1", "--samples", samples)
+    assert (other[0], "has nothing for these problems" in other[2]) == (2, True)
+    Path(samples).write_text('{"id": 3}\n')
+    broken = run(*words)
+    assert (broken[0], "samples.jsonl, line 1 is no sample (KeyError: 'prompt')" in broken[2]) == (2, True)
+
+
+def test_a_split_with_fewer_problems_says_so(run: Run) -> None:
+    out = run("show", "maze", "--maze_size", "5", "--pool_size", "2", "--n", "5")[1]
+    assert "train has 2 problems; all are shown" in out
 
 
 def test_check_counts_what_was_accepted_and_refused(run: Run) -> None:
@@ -146,7 +182,12 @@ def test_what_cannot_be_checked_says_why(run: Run) -> None:
         (["show", "subset_sum", "--n", "many"], "invalid int value"),
         (["show", "subset_sum", "--num_elements", "1"], "num_elements=1 is not allowed"),
         (["show", "subset_sum", "--svg", "x.svg"], "draws no SVG"),
-        (["check", "subset_sum", "--problems", "0"], "count=0 is not allowed"),
+        (["show", "maze", "--svg", "."], "--svg . is a folder"),
+        (["show", "maze", "--samples", "none.jsonl"], "none.jsonl"),
+        (["show", "maze", "--maze_size", "5", "extra"], "takes options alone, but got 'extra'"),
+        (["check", "subset_sum", "--problems", "0"], "--problems must be at least 1"),
+        (["check", "--problmes", "3"], "did you mean '--problems'"),
+        (["check", "--problems", "5", "maze"], "takes options alone, but got 'maze'"),
         (["list", "all"], "takes no options"),
         (["check", "nowhere.py"], "nowhere.py does not exist"),
     ],

@@ -583,6 +583,13 @@ def test_a_recipe_says_what_is_different_for_the_tiny_model(tmp_path: Path) -> N
     assert "tiny:" not in to_yaml(resolved_fields(tiny))
 
 
+def test_a_recipe_of_the_tiny_model_keeps_its_own_shape_unless_the_words_ask(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(WITH_TINY.replace("org/large", "tiny").replace("use_peft: true", "tiny_width: 256"))
+    assert parse_recipe(["--config", str(file)]).tiny.tiny_width == 256
+    assert parse_recipe(["--config", str(file), "--model", "tiny"]).tiny.tiny_width == 32
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [("tiny: 3", "tiny must be a mapping"), ("tiny: {max_stepz: 3}", "did you mean 'max_steps'")],

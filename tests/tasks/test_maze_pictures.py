@@ -47,7 +47,7 @@ def test_numbers_say_how_many_completions_come_through_and_crosses_where_they_hi
             "██ 1██G2██",
             "██×1██████",
             "S start, G goal, 3: three completions come here, ×3: three hit this wall",
-            "8 sampled: 3 hit a wall, 2 solved, 1 no DONE, 1 goal not reached, 1 not an action",
+            "8 answers: 3 hit a wall, 2 solved, 1 no DONE, 1 goal not reached, 1 not an action",
         ]
     )
 
@@ -67,7 +67,7 @@ def test_a_completion_that_goes_nowhere_is_counted_and_drawn_nowhere() -> None:
     picture = TASK.picture(EXAMPLE, ["", "nonsense"])
     maze, _, summary = picture.rsplit("\n", 2)
     assert maze == TASK.picture(EXAMPLE)
-    assert summary == "2 sampled: 2 no DONE"
+    assert summary == "2 answers: 2 no DONE"
     (nowhere,) = _paths(TASK.svg(EXAMPLE, ["", "nonsense"]), "maze-failed")
     assert "L" not in nowhere.get("d")
 

@@ -42,8 +42,8 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """The fields that a command line (and the YAML file it names) gives, typed and with known names.
 
     `stages`, which only a file can list, are a list of mappings, each typed like the rest; words win over them, too. So do
-    they over `tiny`, a mapping of fields that a file has for where the model is the tiny one. `tasks`, which only a file can
-    list, too, keep what they set. `model` is short for `model_name_or_path`.
+    they over `tiny`, a mapping of fields that the words `--model tiny` put in place of the file's. `tasks`, which only a
+    file can list, too, keep what they set. `model` is short for `model_name_or_path`.
 
     Args:
         argv: the words after the command.
@@ -54,11 +54,14 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     from_file = _load_yaml(config_path) if config_path else {}
     if "model" in from_file:
         from_file["model_name_or_path"] = from_file.pop("model")
-    from_file = _for_the_model(from_file, option_given(words, "model_name_or_path"), config_path)
+    tiny = _tiny_block(from_file, config_path)
+    if option_given(words, "model_name_or_path") == "tiny":
+        from_file = _for_the_tiny_model(from_file, tiny)
     listed, tasks = from_file.pop("stages", None), from_file.pop("tasks", None)
     task = option_given(words, "task") or from_file.get("task")
     parser = _parser([*recipe_classes(task), *extra])
     given = _typed(from_file, parser, config_path)
+    _typed(tiny, parser, config_path)  # so that a mistake in it does not wait for the day when it is used
     from_words = _parse(parser, words, None)
     from_words.pop("help", None)
     if listed is not None:
@@ -71,13 +74,16 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     return {**given, **from_words}
 
 
-def _for_the_model(from_file: Fields, model: str | None, where: str | None) -> Fields:
-    """The file's fields with those of its `tiny` in their places, if the model is the tiny one."""
+def _tiny_block(from_file: Fields, where: str | None) -> Fields:
     tiny = from_file.pop("tiny", None)
     if tiny is not None and not isinstance(tiny, dict):
         raise _located(InputError(f"tiny must be a mapping of fields to values, but is {tiny!r}"), where)
-    named = model or from_file.get("model_name_or_path") or "tiny"
-    if named != "tiny" or not tiny:
+    return tiny or {}
+
+
+def _for_the_tiny_model(from_file: Fields, tiny: Fields) -> Fields:
+    """The file's fields with those of its `tiny` in their places, if it has any."""
+    if not tiny:
         return from_file
     # What the file says of the model it names (its adapter, say) is not for the tiny one, unless `tiny` says it again.
     others = {item.name for item in dataclasses.fields(ModelConfig)} | {"model_init_kwargs"}

@@ -49,7 +49,7 @@ def _summary(trails: Sequence[Trail]) -> list[str]:
     counted = ", ".join(f"{many} {outcome}" for outcome, many in outcomes.most_common())
     return [
         f"{START} start, {GOAL} goal, 3: three completions come here, ×3: three hit this wall",
-        f"{len(trails)} sampled: {counted}",
+        f"{len(trails)} {'answer' if len(trails) == 1 else 'answers'}: {counted}",
     ]
 
 
