@@ -1,5 +1,7 @@
 """`maxrl classify`: a whole small experiment, a trial of every recipe, pictures from a folder, one line for bad input."""
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,15 @@ def test_help_explains_every_option_within_eighty_columns(
         assert word in text
     options = text.split("options:")[1].split("examples:")[0]
     assert max(map(len, options.splitlines())) <= 80
+
+
+def test_the_examples_of_the_help_do_not_stand_in_each_others_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    lines = [line.strip() for line in classify.EXAMPLES.splitlines() if line.startswith("  maxrl classify")]
+    commands = [shlex.split(re.split(" {3,}", line)[0])[2:] for line in lines]
+    folders = [read_config(words)[0].root for words in commands]
+    assert len(folders) == 4
+    assert len(set(folders)) == 4
 
 
 def test_a_run_that_fails_fails_the_command(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

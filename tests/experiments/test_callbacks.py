@@ -13,13 +13,8 @@ from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from maxrl.experiments import callbacks
-from maxrl.experiments.callbacks import (
-    DiagnosticsFile,
-    MetricsFile,
-    ProgressBar,
-    StopOnInterrupt,
-    read_metrics,
-)
+from maxrl.experiments.callbacks import DiagnosticsFile, MetricsFile, ProgressBar, StopOnInterrupt
+from maxrl.experiments.metrics_file import read_metrics
 
 ARGUMENTS = cast(TrainingArguments, SimpleNamespace(world_size=1))  # all that a callback looks at
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,9 +135,39 @@ def test_code_inside_somebody_elses_repository_is_the_release(package: Path) -> 
     assert code_version() == f"release {version('maxrl')}"
 
 
-def test_code_without_git_is_the_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_code_outside_of_any_repository_is_the_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
     assert code_version() == f"release {version('maxrl')}"
+
+
+def test_code_is_unknown_where_git_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version() == "unknown"
+
+
+@pytest.mark.parametrize("slow", ["ls-files", "rev-parse", "status"])
+def test_code_is_unknown_where_git_takes_too_long(
+    package: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    git(package, "add", ".")
+    git(package, "commit", "-q", "-m", "first")
+    run = subprocess.run
+
+    def stuck(words: list[str], **options: Any) -> Any:
+        if slow in words:
+            raise subprocess.TimeoutExpired(words, 10)
+        return run(words, **options)
+
+    monkeypatch.setattr(subprocess, "run", stuck)
+    assert code_version() == "unknown"
+
+
+def test_code_that_was_never_committed_is_unknown(package: Path) -> None:
+    git(package, "add", ".")
+    assert code_version() == "unknown"
 
 
 def test_the_machine_is_a_class_and_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,13 @@ def test_one_arm_one_seed_one_problem(make_comparison: Callable[..., Comparison]
         assert "Paired differences" not in text
 
 
+def test_runs_are_counted(comparison: Comparison, pages: Any, render: Render) -> None:
+    one = render(replace(comparison, runs=comparison.runs[:1]))
+    for form in ("text", "markdown"):
+        assert "· 6 runs ·" in getattr(pages, form)
+        assert "· 1 run ·" in getattr(one, form)
+
+
 def test_ragged_data(make_comparison: Callable[..., Comparison], render: Render) -> None:
     """Verifier errors, other lengths of training, no greedy verdicts, no entropy, reward alone."""
     ragged = make_comparison(errors=4)

@@ -17,8 +17,9 @@ from tests.smallest import write_recipe
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.fields import read_fields
+from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.recipe import Fields, make_recipe, to_yaml
-from maxrl.experiments.runs import Interrupted, train_run
+from maxrl.experiments.runs import train_run
 from maxrl.experiments.stages import SEED_STRIDE, Stages, make_stages, resolved_stages, train_stages
 
 GUIDE = [

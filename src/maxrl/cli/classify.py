@@ -26,7 +26,7 @@ An arm is cross_entropy, or an estimator with the N labels it draws per image.""
 EXAMPLES = """\
 examples:
   maxrl classify --config recipes/classification_synthetic.yaml
-  maxrl classify --arms cross_entropy maxrl@64 grpo@64 "maxrl(order=8)@64" --num_classes 100 --seeds 0 1
+  maxrl classify --arms cross_entropy maxrl@64 grpo@64 "maxrl(order=8)@64" --num_classes 100 --seeds 0 1 --output_dir out
   maxrl classify --config recipes/imagenet_resnet50.yaml --image_folder imagenet
   maxrl classify --config recipes/imagenet_resnet50.yaml --model tiny       a trial, in seconds
 

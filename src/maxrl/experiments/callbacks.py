@@ -1,20 +1,17 @@
 """What watches a run: its metrics on disk, its progress on the terminal, and Ctrl-C."""
 
-import json
-import signal
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from maxrl.evaluation.files import atomic_text
+from maxrl.experiments.interrupts import InterruptWatch
+from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
+from maxrl.experiments.pages import new_progress
 from maxrl.training import MaxRLTrainer
 
 
@@ -33,7 +30,8 @@ class MetricsFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.is_world_process_zero:
-            kept = _drop_later_rows(self.path, state.global_step)
+            keep_rows(self.path, state.global_step)
+            kept = read_metrics(self.path)
             self._elapsed_before = kept[-1]["elapsed"] if kept else 0.0
         self._started = time.perf_counter()
 
@@ -56,8 +54,7 @@ class MetricsFile(TrainerCallback):
         elapsed = self._elapsed_before + time.perf_counter() - self._started
         row = {"step": state.global_step, "elapsed": round(elapsed, 3)}
         row.update({name: value for name, value in logs.items() if isinstance(value, (int, float))})
-        with self.path.open("a") as sink:
-            sink.write(json.dumps(row) + "\n")
+        append_rows(self.path, [row])
 
 
 class DiagnosticsFile(TrainerCallback):
@@ -75,7 +72,7 @@ class DiagnosticsFile(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.is_world_process_zero:
-            _drop_later_rows(self.path, state.global_step)
+            keep_rows(self.path, state.global_step)
         self._written = state.global_step
 
     def on_step_end(
@@ -91,29 +88,7 @@ class DiagnosticsFile(TrainerCallback):
         rows = [row for row in self.trainer.diagnostics if row["step"] == state.global_step > self._written]
         self._written = state.global_step
         if state.is_world_process_zero and rows:
-            with self.path.open("a") as sink:
-                sink.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def _drop_later_rows(path: Path, step: int) -> list[dict[str, Any]]:
-    """Write the file anew with its rows up to a step, which are returned."""
-    kept = [row for row in read_metrics(path) if row["step"] <= step]
-    with atomic_text(path) as sink:
-        sink.writelines(json.dumps(row) + "\n" for row in kept)
-    return kept
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of such a file; a last line that a killed process left half written is dropped."""
-    if not path.is_file():
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+            append_rows(self.path, rows)
 
 
 class ProgressBar(TrainerCallback):
@@ -204,19 +179,7 @@ def _iteration(state: TrainerState, logs: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def new_progress(console: Console) -> Progress:
-    """A bar as all our commands draw it; tasks carry a `note`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
-
-
-class StopOnInterrupt(TrainerCallback):
+class StopOnInterrupt(InterruptWatch, TrainerCallback):
     """Turns the first Ctrl-C into: finish this step, save a checkpoint, stop. A second one stops at once.
 
     Ctrl-C in one of several processes stops all of them after the same step. Use as a context manager around
@@ -224,29 +187,14 @@ class StopOnInterrupt(TrainerCallback):
     """
 
     def __init__(self) -> None:
+        super().__init__()
+        # In any process, where `pressed` is in this one: it may be pressed here when another has stopped the run already.
         self.interrupted = False
-        self._pressed = (
-            False  # here; Ctrl-C may come to this process when another one's has stopped it already
-        )
-        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
-
-    def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._pressed:
-            raise KeyboardInterrupt
-        self._pressed = True
-        sys.stderr.write("\nfinishing this step, then saving a checkpoint; Ctrl-C again stops at once\n")
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.interrupted = self.interrupted or _in_any_process(self._pressed, args)
+        self.interrupted = self.interrupted or _in_any_process(self.pressed, args)
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
@@ -254,7 +202,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.interrupted = self.interrupted or _in_any_process(self._pressed, args)  # in the last save
+        self.interrupted = self.interrupted or _in_any_process(self.pressed, args)  # in the last save
 
 
 def _in_any_process(flag: bool, args: TrainingArguments) -> bool:

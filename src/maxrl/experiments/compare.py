@@ -22,10 +22,11 @@ from maxrl.engine import available_cores
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import new_progress, read_metrics
 from maxrl.experiments.data import load_data
 from maxrl.experiments.environment import computing_on, runs_environment
 from maxrl.experiments.folders import differing_fields, run_record
+from maxrl.experiments.metrics_file import read_metrics
+from maxrl.experiments.pages import new_progress
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Fields, Recipe, folder_name, make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import Comparison, RunRecord

@@ -15,6 +15,7 @@ from maxrl.engine import available_cores, choose_threads
 from maxrl.evaluation.files import atomic_text
 
 ENVIRONMENT_FILE = "environment.json"
+UNKNOWN = "unknown"
 
 LIBRARIES = ("maxrl", "torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -99,22 +100,32 @@ def installed_version(name: str) -> str | None:
 
 
 def code_version() -> str:
-    """The commit this package runs from, with `+changes` where the folder differs; the release where there is none."""
-    here = Path(__file__).parent
+    """The commit this package runs from, with `+changes` where the folder differs; the release where there is none.
 
-    def git(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(
-                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
+    `unknown` where git is missing, takes too long, or fails: that is no release.
+    """
+    try:
+        # An installed wheel may lie inside somebody else's repository: the commit counts only where we are tracked.
+        if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+            return f"release {installed_version('maxrl')}"
+        commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--", ".")
+    except (OSError, subprocess.TimeoutExpired):
+        return UNKNOWN
+    if commit is None or changes is None:
+        return UNKNOWN
+    return f"{commit}+changes" if changes else commit
 
-    # An installed wheel may lie inside somebody else's repository: the commit counts only where we are tracked.
-    if not git("ls-files", "--error-unmatch", str(Path(__file__).name)):
-        return f"release {installed_version('maxrl')}"
-    return f"{git('rev-parse', '--short=12', 'HEAD')}{'+changes' if git('status', '--porcelain', '--', '.') else ''}"
+
+def _git(*words: str) -> str | None:
+    """What git prints in this folder; None where it refuses."""
+    answer = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), *words],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def machine_class() -> str:

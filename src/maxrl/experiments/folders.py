@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import read_metrics
 from maxrl.experiments.environment import read_environment
+from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
 

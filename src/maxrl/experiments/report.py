@@ -1,33 +1,28 @@
 """The comparison's report: one self-contained HTML page, the same facts as Markdown, a terminal table.
 
 Numbers come from `statistics.analyse`, figures from `plots`, sentences from `wording` and
-`caveats`, layout from `templates/`.
+`caveats`, layout from `templates/` by way of `pages`.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from maxrl.experiments import plots
 from maxrl.experiments.caveats import caveats
+from maxrl.experiments.pages import percent_table, two_lines, write_pages
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.statistics import HISTOGRAM_LABELS, RESAMPLES, Analysis, analyse
 from maxrl.experiments.wording import (
     count,
-    duration,
     finding,
     level,
     percent,
-    plain,
     points,
     points_span,
     seed_names,
@@ -63,13 +58,7 @@ def write_report(comparison: Comparison, folder: Path) -> tuple[Path, Path]:
         InputError: the runs were evaluated on different problems or at different k's.
     """
     facts = _facts(comparison, analyse(comparison))
-    html = _html().get_template("report.html.j2").render(**facts, figures=_figures(facts))
-    markdown = _markdown().get_template("report.md.j2").render(**facts)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "report.html", folder / "report.md"
-    for path, text in zip(paths, (html, markdown), strict=True):
-        path.write_text(text, encoding="utf-8")
-    return paths
+    return write_pages(folder, "report", facts, _figures(facts), filters=(count, points_span, span, times))
 
 
 def summary_table(comparison: Comparison) -> Table:
@@ -77,34 +66,22 @@ def summary_table(comparison: Comparison) -> Table:
     their intervals, at up to four of the k's."""
     analysis = analyse(comparison)
     shown = sorted({round(i) for i in np.linspace(0, len(analysis.ks) - 1, 4)})
-    table = Table(
-        title=Text(comparison.title),
-        caption=Text(_table_caption(analysis)),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-    )
-    table.add_column("%", overflow="fold")
-    for column in [*(f"pass@{analysis.ks[i]}" for i in shown), "greedy"]:
-        table.add_column(column, justify="right", overflow="fold")
-
-    def cell(value: str, interval: str, style: str = "") -> Text:
-        return Text.assemble((value, style), "\n", (interval, "dim"))
-
+    columns = [*(f"pass@{analysis.ks[i]}" for i in shown), "greedy"]
+    table = percent_table(comparison.title, _table_caption(analysis), columns)
     for result in (analysis.before, *analysis.arms):
         intervals = [*(result.pass_at_k[i] for i in shown), result.greedy]
-        cells = [cell(percent(i.estimate), span(i)) if i else Text("—") for i in intervals]
-        table.add_row(cell(result.name, seed_names(result.seeds)), *cells)
+        cells = [two_lines(percent(i.estimate), span(i)) if i else Text("—") for i in intervals]
+        table.add_row(two_lines(result.name, seed_names(result.seeds)), *cells)
     for name in analysis.unfinished:
-        table.add_row(cell(name, "no finished run"), *[Text("—")] * (len(shown) + 1))
+        table.add_row(two_lines(name, "no finished run"), *[Text("—")] * (len(shown) + 1))
     for difference in analysis.differences:
         table.add_section()
         intervals = [difference.pass_at_k[i] for i in shown]
         cells = [
-            cell(points(i.estimate), f"{points(i.low)}…{points(i.high)}", "bold" if i.sign else "")
+            two_lines(points(i.estimate), f"{points(i.low)}…{points(i.high)}", "bold" if i.sign else "")
             for i in intervals
         ]
-        table.add_row(cell(f"{difference.first} − {difference.other}", "points"), *cells, Text(""))
+        table.add_row(two_lines(f"{difference.first} − {difference.other}", "points"), *cells, Text(""))
     return table
 
 
@@ -190,70 +167,3 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table_caption(analysis: Analysis) -> str:
     return f"{level(analysis)} intervals over {analysis.problems} problems; they do not cover training seeds"
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Templates
-# ---------------------------------------------------------------------------------------------------------
-
-
-def escape_markdown(value: object) -> str:
-    """Text as GitHub shows it literally, on one line, also inside a table; `Markup` passes as it is."""
-    if isinstance(value, Markup):
-        return str(value)
-    return re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", _one_line(value))
-
-
-def _one_line(value: object) -> str:
-    return re.sub(r"[ \t\r\n]+", " ", str(value)).strip(" ")  # thin spaces stay
-
-
-def code_cell(value: object) -> Markup:
-    """Text as inline code for a table cell."""
-    text = _one_line(value).replace("|", "\\|")
-    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return Markup(f"{ticks}{pad}{text}{pad}{ticks}" if text else "—")
-
-
-def fenced(value: object) -> Markup:
-    """Text as a code block."""
-    text = str(value).strip("\n")
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return Markup(f"{fence}text\n{text}\n{fence}")
-
-
-def _environment(**options: Any) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("maxrl.experiments"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **options,
-    )
-    written: tuple[Callable[..., object], ...] = (
-        code_cell,
-        count,
-        duration,
-        fenced,
-        percent,
-        plain,
-        points,
-        points_span,
-        seed_names,
-        span,
-        times,
-    )
-    environment.filters.update({function.__name__: function for function in written})
-    return environment
-
-
-@cache
-def _html() -> Environment:
-    return _environment(autoescape=True)
-
-
-@cache
-def _markdown() -> Environment:
-    return _environment(finalize=escape_markdown)

@@ -21,30 +21,22 @@ from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
 
-from maxrl.errors import InputError, MaxRLError
+from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation, evaluate
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import (
-    DiagnosticsFile,
-    MetricsFile,
-    ProgressBar,
-    StopOnInterrupt,
-    new_progress,
-    read_metrics,
-)
+from maxrl.experiments.callbacks import DiagnosticsFile, MetricsFile, ProgressBar, StopOnInterrupt
 from maxrl.experiments.data import Data, load_data
 from maxrl.experiments.environment import read_environment, write_environment
 from maxrl.experiments.folders import claim_folder, run_record, write_recipe
+from maxrl.experiments.interrupts import Interrupted
+from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.mixtures import by_task
+from maxrl.experiments.pages import new_progress
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.tasks.mixture import Mixture
 from maxrl.training import MaxRLTrainer
-
-
-class Interrupted(MaxRLError):
-    """Training was stopped by Ctrl-C; a checkpoint was saved."""
 
 
 def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:

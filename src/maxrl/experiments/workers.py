@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from maxrl.experiments.folders import last_checkpoint
+from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields, make_recipe
-from maxrl.experiments.runs import Interrupted, train_run
+from maxrl.experiments.runs import train_run
 
 ERROR_FILE = "error.txt"
 

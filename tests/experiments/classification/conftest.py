@@ -87,7 +87,13 @@ def results() -> Results:
     return Results(
         title="Classes <b> & |pipes|",
         command="maxrl classify --arms cross_entropy 'maxrl@16'",
-        settings={"eval_ks": [128, 1], "data": "synthetic", "learning_rate": 0.1, "noise": 1.2},
+        settings={
+            "eval_ks": [128, 1],
+            "data": "synthetic",
+            "model": "mlp",
+            "learning_rate": 0.1,
+            "fresh_examples": True,
+        },
         arms=("cross_entropy", "maxrl@16", "reinforce@128", "grpo@2"),
         best=measures(0.8, 0.99, 0.87),
         classes=100,

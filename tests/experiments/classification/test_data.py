@@ -152,6 +152,27 @@ def test_every_picture_is_cut_anew_in_every_epoch(image_folder: Path, make_confi
     assert torch.equal(twice[0, 5][0], twice[0, 5][0])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 and later
+def test_batches_are_the_same_whoever_loads_them(image_folder: Path, make_config: MakeConfig) -> None:
+    def batches(workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        config = make_config(
+            data="folder",
+            image_folder=str(image_folder),
+            model="tiny",
+            image_size=8,
+            per_device_train_batch_size=4,
+            dataloader_num_workers=workers,
+        )
+        data = load_data(config)
+        return [*data.train_batches(seed=0, epoch=1, first=1), *data.test_batches()]
+
+    alone, together = batches(0), batches(2)
+    assert len(alone) == 3 + 1
+    for (inputs, labels), (inputs_again, labels_again) in zip(alone, together, strict=True):
+        assert torch.equal(inputs, inputs_again)
+        assert torch.equal(labels, labels_again)
+
+
 def test_loading_leaves_the_global_random_state_alone(image_folder: Path, make_config: MakeConfig) -> None:
     before = torch.random.get_rng_state()
     data = load_data(make_config(data="folder", image_folder=str(image_folder), model="tiny", image_size=8))

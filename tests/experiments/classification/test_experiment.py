@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,6 +98,20 @@ def test_a_run_that_diverges_stays_as_a_row_and_the_others_go_on(
     assert "1/2 cross_entropy-seed0: failed: logits are not finite" in (tmp_path / "log").read_text()
 
 
+def test_a_run_that_diverges_in_its_last_update_is_a_failed_row(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        arms=["cross_entropy"], learning_rate=1e30, train_examples=8, num_train_epochs=1, logging_steps=1
+    )
+    results, report = classify(config, command="")
+    (failed,) = results.runs
+    assert failed.evaluation is None
+    assert "the log-likelihood of the test set is not finite at step 1" in str(failed.error)
+    assert "NaN" not in (tmp_path / "out" / "results.json").read_text()
+    assert "No arm has a finished run" in report.read_text()
+
+
 def test_progress_is_a_line_every_tenth_where_there_is_no_terminal(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -105,6 +120,29 @@ def test_progress_is_a_line_every_tenth_where_there_is_no_terminal(
     lines = [line for line in (tmp_path / "log").read_text().splitlines() if "step" in line]
     assert len(lines) == 6
     assert lines[-1].startswith("1/1 reinforce-n4-seed0: step 12/12  pass@1 0.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "folder"),
+    [
+        ({}, "classification-synthetic-mlp"),
+        ({"data": "images", "model": "tiny"}, "classification-images-tiny"),
+        (
+            {"data": "folder", "model": "resnet50", "image_folder": "sets/imagenet/"},
+            "classification-imagenet-resnet50",
+        ),
+        ({"data": "folder", "model": "resnet50", "image_folder": "."}, "classification-here-resnet50"),
+    ],
+)
+def test_other_data_and_models_have_a_folder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], folder: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = ClassifyConfig(**fields)
+    assert config.root == Path("runs") / folder
+    assert resolved(config)["output_dir"] == f"runs/{folder}"
+    assert ClassifyConfig(**fields, output_dir="mine").root == Path("mine")
 
 
 # --- options ----------------------------------------------------------------------------------------------
@@ -188,6 +226,12 @@ def test_model_tiny_in_a_file_is_a_recipe_like_any_other(tmp_path: Path) -> None
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1"),
         ({"resume_from_checkpoint": True, "overwrite_output_dir": True}, "leave one of them out"),
         ({"device": "gpu"}, "device 'gpu' is none"),
+        (
+            {"device": "mps"},
+            "device mps cannot be used: labels are drawn in float64, for which say auto, cpu",
+        ),
+        ({"device": "meta"}, "device meta cannot be used"),
+        ({"device": "xpu:0"}, "device xpu:0 cannot be used"),
     ],
 )
 def test_options_that_cannot_be_used_say_why(
@@ -199,6 +243,17 @@ def test_options_that_cannot_be_used_say_why(
 def test_a_missing_gpu_is_refused(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_module.torch.cuda, "is_available", lambda: False)
     assert "device cuda is not there" in refused(make_config, device="cuda")
+
+
+def test_a_gpu_beyond_those_there_are_is_refused(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_module.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(config_module.torch.cuda, "device_count", lambda: 2)
+    assert "device cuda:2 is not there: torch sees 2, cuda:0 to cuda:1" in refused(
+        make_config, device="cuda:2"
+    )
+    assert str(make_config(device="cuda:1").torch_device()) == "cuda:1"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from markdown_it import MarkdownIt
 from matplotlib import image
 from rich.console import Console
 
+from maxrl.experiments.classification.measures import Measures
+from maxrl.experiments.classification.plots import picture
 from maxrl.experiments.classification.report import caveats, finding, summary_table, write_report
 from maxrl.experiments.classification.summary import Results, curve, summarise
 from maxrl.objectives import effective_weight
@@ -132,6 +134,85 @@ def test_caveats_have_a_reason_in_the_data(results: Results) -> None:
     assert "made on the spot" not in said(settings={**results.settings, "data": "folder"})
     assert "equal steps, not equal draws" in said()
     assert "equal draws" not in said(arms=results.arms[:2], runs=results.runs[:2])
+
+
+def test_what_differs_between_seeds_depends_on_the_data(results: Results) -> None:
+    def said(arms: tuple[str, ...] = results.arms, seeds: tuple[int, ...] = (0, 1), **changes: Any) -> str:
+        runs = tuple(run for run in results.runs if run.arm in arms and run.seed in seeds)
+        changed = replace(results, arms=arms, runs=runs, settings={**results.settings, **changes})
+        (text,) = [t for t in caveats(changed, summarise(changed)) if t.startswith("Seeds per arm")]
+        return text
+
+    assert "Seeds differ in weights, in the training examples and in the labels drawn;" in said()
+    fixed = "Seeds differ in weights, in the order of the training examples and in the labels drawn;"
+    assert fixed in said(fresh_examples=False)
+    cropped = (
+        "Seeds differ in weights, in the order and crops of the training examples and in the labels drawn;"
+    )
+    assert cropped in said(data="folder")
+    assert "Seeds differ in weights and in the training examples;" in said(arms=("cross_entropy",))
+    assert said(seeds=(1,)) == "Seeds per arm: 1. How much another seed would change is not to be seen."
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "setting", "paper"),
+    [
+        (
+            "synthetic",
+            "mlp",
+            "The data are made on the spot and the model is small: how far",
+            "Other data and another model than here, so that",
+        ),
+        ("images", "resnet50", "The data are made on the spot: how far", "Other data than here, so that"),
+        ("folder", "tiny", "The model is small: how far", "Another model than here, so that"),
+        ("folder", "resnet50", None, None),
+    ],
+)
+def test_what_sets_a_run_apart_from_the_papers_is_said_where_it_does(
+    results: Results, tmp_path: Path, data: str, model: str, setting: str | None, paper: str | None
+) -> None:
+    changed = replace(results, settings={**results.settings, "data": data, "model": model})
+    write_report(changed, tmp_path)
+    for page in ((tmp_path / name).read_text() for name in ("report.html", "report.md")):
+        assert "one run each, without seeds or error bars." in page
+        assert ("a matter of this setting" in page) == (setting is not None)
+        assert ("than here" in page) == (paper is not None)
+        assert (setting or "") in page
+        assert (paper or "") in page
+
+
+def test_runs_are_counted_and_repeat_on_the_same_kind_of_processor(
+    results: Results, pages: dict[str, str], tmp_path: Path
+) -> None:
+    write_report(replace(results, runs=results.runs[:1]), tmp_path)
+    for name, page in pages.items():
+        assert "· 8 runs ·" in page
+        assert "· 1 run ·" in (tmp_path / name).read_text()
+        assert "On a CPU of the same kind, with as many threads and the same versions, the same" in page
+
+
+def test_failed_runs_are_counted_in_the_singular_too(results: Results) -> None:
+    changed = replace(results, runs=results.runs[:4])
+    texts = caveats(changed, summarise(changed))
+    assert texts[0] == "1 of 4 runs diverged (grpo@2 seed 0) and is in no average."
+
+
+@pytest.mark.parametrize(("ks", "count"), [((1,), 3), ((1, 8), 4), ((1, 8, 128), 4)])
+def test_no_panel_of_the_picture_is_empty(results: Results, ks: tuple[int, ...], count: int) -> None:
+    def cut(measures: Measures) -> Measures:
+        return replace(measures, pass_at_k=dict.fromkeys(ks, 0.5))
+
+    runs = tuple(
+        replace(run, evaluation=cut(run.evaluation)) if run.evaluation else run for run in results.runs
+    )
+    assert results.best is not None
+    fewer = replace(
+        results, runs=runs, best=cut(results.best), settings={**results.settings, "eval_ks": [*ks]}
+    )
+    panels = picture(fewer, summarise(fewer)).axes
+    assert len(panels) == count
+    assert all(axes.get_ylabel() for axes in panels)
+    assert panels[-1].get_xlabel() == "k, labels drawn"
 
 
 def test_everything_is_escaped_and_the_page_stands_alone(pages: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from maxrl.experiments.classification.data import load_data
 from maxrl.experiments.classification.models import RESNETS, build_model
 from maxrl.experiments.classification.objective import parse_arm
 from maxrl.experiments.classification.run import CHECKPOINT, Diverged, Run, learning_rate, train_run
-from maxrl.experiments.runs import Interrupted
+from maxrl.experiments.interrupts import Interrupted
 
 MakeConfig = Callable[..., ClassifyConfig]
 
@@ -140,6 +141,46 @@ def test_a_second_ctrl_c_stops_at_once(make_config: MakeConfig, tmp_path: Path) 
     assert not run.begun
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 and later
+def test_ctrl_c_leaves_the_processes_that_load_images_to_finish_the_step(
+    make_config: MakeConfig, image_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal sends Ctrl-C to all of them, not to the first one alone."""
+    config = make_config(
+        data="folder", image_folder=str(image_folder), model="tiny", image_size=8, dataloader_num_workers=2
+    )
+    run = a_run(config, tmp_path / "run")
+
+    def press(step: int, steps: int, note: str) -> None:
+        if step == 1:
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            for process in (os.getpid(), *(worker.pid for worker in workers)):
+                os.kill(int(process or 0), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="interrupted at step 2"):
+        train_run(run, config, load_data(config), watch=press)
+    assert capfd.readouterr().err.count("finishing this step") == 1
+    whole = a_run(config, tmp_path / "whole")
+    train_run(whole, config, load_data(config))
+    train_run(run, config, load_data(config))
+    assert same(weights(run), weights(whole))
+
+
+def test_the_figures_of_a_step_lie_where_its_loss_does(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A checkpoint's are loaded onto the device of the run, which means over both need on one."""
+    config = make_config()
+    trainer = run_module._Trainer(a_run(config, tmp_path / "run"), config, load_data(config))
+    with torch.device("meta"):
+        loss, log_p, drawn = torch.zeros(()), torch.zeros(4, 6), torch.zeros(4)
+        labels = torch.zeros(4, dtype=torch.int64)
+    trainer._note_step(loss, log_p, labels, drawn, signal_found=False)
+    (row,) = trainer._pending
+    assert {name: figure.device.type for name, figure in row.items()} == dict.fromkeys(row, "meta")
+    assert "steps_without_signal" in row
+    assert "success_rate" in row
+
+
 # --- what a run leaves ------------------------------------------------------------------------------------
 
 
@@ -248,6 +289,20 @@ def test_logits_that_are_no_numbers_end_a_run(make_config: MakeConfig, tmp_path:
     with pytest.raises(Diverged, match=r"logits are not finite at step \d+ of run; lower the learning_rate"):
         train_run(run, config, load_data(config))
     assert not run.done
+
+
+@pytest.mark.parametrize("arm", ["cross_entropy", "maxrl@8"])
+def test_a_run_whose_last_update_diverges_is_not_done(
+    make_config: MakeConfig, tmp_path: Path, arm: str
+) -> None:
+    """No logits of training follow it: the test set alone shows it."""
+    config = make_config(learning_rate=1e30, train_examples=8, num_train_epochs=1)
+    run = a_run(config, tmp_path / "run", arm)
+    says = "the log-likelihood of the test set is not finite at step 1 of run; lower the learning_rate"
+    with pytest.raises(Diverged, match=says):
+        train_run(run, config, load_data(config))
+    assert not run.done
+    assert "NaN" not in (run.folder / "metrics.jsonl").read_text()
 
 
 def test_bfloat16_is_another_rounding_of_the_same_run(make_config: MakeConfig, tmp_path: Path) -> None:

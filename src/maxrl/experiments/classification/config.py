@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import torch
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.experiments import fields as recipe_fields
-from maxrl.experiments.classification.models import MODELS, RESNETS
+from maxrl.experiments.classification.models import RESNETS, ModelName
 from maxrl.experiments.classification.objective import Arm, parse_arm
 from maxrl.experiments.recipe import Fields
-
-DATA = ("synthetic", "images", "folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ class ClassifyConfig:
     data_seed: int = field(
         default=0, metadata={"help": "Seed of the classes and of the test set; the same for all runs."}
     )
-    model: Literal["mlp", "resnet50", "tiny"] = field(
+    model: ModelName = field(
         default="mlp",
         metadata={
             "help": "mlp: a small residual network on vectors. resnet50: from scratch. tiny: a ResNet of two stages; on the "
@@ -117,8 +116,12 @@ class ClassifyConfig:
         default=None,
         metadata={"help": "Threads on a CPU; by default OMP_NUM_THREADS, if set, else as measured."},
     )
-    output_dir: str = field(
-        default="runs/classification", metadata={"help": "A folder per run, and the report."}
+    output_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder per run, and the report; by default runs/classification-DATA-MODEL, where DATA is the name of "
+            "image_folder, if there is one."
+        },
     )
     resume_from_checkpoint: bool = field(
         default=False,
@@ -131,10 +134,10 @@ class ClassifyConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("data", "model", "lr_scheduler_type"):
-            allowed = {"data": DATA, "model": MODELS, "lr_scheduler_type": ("cosine", "constant")}[name]
-            if getattr(self, name) not in allowed:
-                raise unknown_name(name, str(getattr(self, name)), allowed)
+        for item in fields(self):
+            allowed = get_args(item.type) if get_origin(item.type) is Literal else ()
+            if allowed and getattr(self, item.name) not in allowed:
+                raise unknown_name(item.name, str(getattr(self, item.name)), allowed)
         self._check_lists()
         self._check_numbers()
         self._check_data()
@@ -142,6 +145,9 @@ class ClassifyConfig:
             raise InputError(
                 "resume_from_checkpoint keeps what overwrite_output_dir replaces: leave one of them out"
             )
+        if self.output_dir is None:
+            data = Path(self.image_folder).resolve().name if self.image_folder else self.data
+            object.__setattr__(self, "output_dir", f"runs/classification-{data}-{self.model}")
 
     def _check_lists(self) -> None:
         for name in ("arms", "seeds", "eval_ks"):
@@ -199,19 +205,34 @@ class ClassifyConfig:
         """The arms, in order."""
         return tuple(parse_arm(spec, self.num_generations) for spec in self.arms)
 
+    @property
+    def root(self) -> Path:
+        """Where the runs and the report go."""
+        assert self.output_dir is not None, "it is set when the options are checked"
+        return Path(self.output_dir)
+
     def torch_device(self) -> torch.device:
         """The device that `device` names.
 
         Raises:
-            InputError: it is not there.
+            InputError: it is not there, or of a kind that this experiment does not run on.
         """
         found = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(found if self.device == "auto" else self.device)
         except RuntimeError as error:
             raise InputError(f"device {self.device!r} is none; say auto, cpu, cuda or cuda:1") from error
+        if device.type not in ("cpu", "cuda"):
+            raise InputError(
+                f"device {self.device} cannot be used: labels are drawn in float64, for which say auto, cpu, cuda or cuda:1"
+            )
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {self.device} is not there: torch sees no GPU (maxrl doctor says more)")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise InputError(
+                f"device {self.device} is not there: torch sees {count}, cuda:0 to cuda:{count - 1}"
+            )
         return device
 
 
@@ -229,7 +250,7 @@ _COUNTS = (
     "save_steps",
 )
 
-_MAY_BE_NULL = ("image_folder", "cpu_threads")
+_MAY_BE_NULL = ("image_folder", "cpu_threads", "output_dir")
 
 TRIAL: Fields = {
     "data": "images",

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from maxrl.errors import InputError
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import new_progress, read_metrics
 from maxrl.experiments.classification.config import ClassifyConfig, resolved
 from maxrl.experiments.classification.data import Data, load_data
 from maxrl.experiments.classification.measures import Measures
@@ -24,6 +23,8 @@ from maxrl.experiments.classification.report import write_report
 from maxrl.experiments.classification.run import CHECKPOINT, Diverged, Run, Watch, train_run
 from maxrl.experiments.classification.summary import Results, RunResult
 from maxrl.experiments.environment import runs_environment, settle_threads
+from maxrl.experiments.metrics_file import read_metrics
+from maxrl.experiments.pages import new_progress
 from maxrl.experiments.recipe import Fields, folder_name, to_yaml
 
 ERROR_FILE = "error.txt"
@@ -53,7 +54,7 @@ def classify(config: ClassifyConfig, *, command: str, console: Console | None = 
         Interrupted: Ctrl-C; a checkpoint was saved.
     """
     console = console or Console(quiet=True)
-    root = Path(config.output_dir)
+    root = config.root
     runs = plan_runs(config)
     config.torch_device()
     data = load_data(config)
@@ -82,7 +83,7 @@ def classify(config: ClassifyConfig, *, command: str, console: Console | None = 
 
 def plan_runs(config: ClassifyConfig) -> list[Run]:
     """Every run, in the order in which they are made."""
-    root = Path(config.output_dir)
+    root = config.root
     return [
         Run(arm, seed, root / f"{_folder(arm)}-seed{seed}")
         for seed in config.seeds
@@ -96,7 +97,7 @@ def claim_folders(config: ClassifyConfig, runs: list[Run]) -> None:
     Raises:
         InputError: output_dir holds runs that are neither to be resumed nor to be replaced, or that have other settings.
     """
-    root = Path(config.output_dir)
+    root = config.root
     if config.overwrite_output_dir:
         for run in runs:
             if run.folder.is_dir():

@@ -1,12 +1,15 @@
 """Classifiers from scratch: a small residual network on vectors, and ResNets on images."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from maxrl.errors import unknown_name
+
+ModelName = Literal["mlp", "resnet50", "tiny"]
 
 
 class ResidualMLP(nn.Module):
@@ -59,7 +62,6 @@ def _tiny_resnet(classes: int) -> nn.Module:
 
 RESNETS: dict[str, Callable[[int], nn.Module]] = {"resnet50": _resnet50, "tiny": _tiny_resnet}
 """Models that take images."""
-MODELS = ("mlp", *RESNETS)
 
 
 def build_model(
@@ -78,8 +80,8 @@ def build_model(
     Raises:
         InputError: no such model.
     """
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
+    if name not in get_args(ModelName):
+        raise unknown_name("model", name, get_args(ModelName))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device's generator
         if name in RESNETS:

@@ -48,22 +48,30 @@ def svg_figures(results: Results, summary: Summary) -> dict[str, str]:
 
 def write_png(results: Results, summary: Summary, path: Path) -> None:
     """All panels in one picture; the file appears when it is complete."""
+    partial = path.with_name(path.name + ".partial")
     stand_ins = {plots.INK: INK, plots.GRID: GRID}
     style = {key: stand_ins.get(str(value), value) for key, value in plots.STYLE.items()}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        figure.suptitle(results.title, fontsize=11, color=INK)
-        *over_epochs, over_k = figure.subplots(2, 2).flat
-        for axes, (metric, label) in zip(over_epochs, panels(summary).items(), strict=False):
-            _over_epochs(axes, results, metric, label, _on_white, BEST)
-        _over_k(over_k, results, summary, _on_white, BEST)
-        handles, labels = over_k.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        partial = path.with_name(path.name + ".partial")
-        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
+        picture(results, summary).savefig(partial, format="png", dpi=110, metadata={"Software": None})
     os.replace(partial, path)
+
+
+def picture(results: Results, summary: Summary) -> Figure:
+    """A panel for each measure over epochs, and pass@k over k; no more of them than there is something to draw in."""
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure.suptitle(results.title, fontsize=11, color=INK)
+    shown, grid = panels(summary), list(figure.subplots(2, 2).flat)
+    for axes, (metric, label) in zip(grid, shown.items(), strict=False):
+        _over_epochs(axes, results, metric, label, _on_white, BEST)
+    over_k, *unused = grid[len(shown) :]
+    _over_k(over_k, results, summary, _on_white, BEST)
+    for axes in unused:
+        axes.remove()
+    handles, labels = over_k.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
 
 
 def _on_white(index: int) -> str:

@@ -1,23 +1,19 @@
 """The report: one self-contained HTML page, the same facts as Markdown with a PNG, a terminal table.
 
-Numbers come from `summary.summarise`, figures from `plots`, layout and style sheet from templates.
+Numbers come from `summary.summarise`, figures from `plots`, layout and style sheet from templates by way of `pages`.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from maxrl.evaluation.files import atomic_text
 from maxrl.experiments import plots as shared_plots
 from maxrl.experiments.classification import plots
+from maxrl.experiments.classification.objective import CROSS_ENTROPY
 from maxrl.experiments.classification.summary import (
     TOP_1,
     ArmSummary,
@@ -27,8 +23,8 @@ from maxrl.experiments.classification.summary import (
     Summary,
     summarise,
 )
-from maxrl.experiments.report import code_cell, escape_markdown, fenced
-from maxrl.experiments.wording import duration, percent, plain, points, seed_names
+from maxrl.experiments.pages import percent_table, two_lines, write_pages
+from maxrl.experiments.wording import percent, points, seed_names
 
 PICTURE = "curves.png"
 
@@ -43,6 +39,9 @@ PAPER: dict[str, tuple[float, float, float]] = {
 }
 """What arXiv 2602.02710 reports of ResNet-50 on ImageNet: one run each, no seeds, no error bars."""
 
+PAPER_MODEL = "resnet50"
+"""The paper's model among ours, which are small beside it."""
+
 STARTED = 3
 """An arm whose pass@1 is not above so many times chance has not begun to learn."""
 
@@ -53,39 +52,30 @@ def write_report(results: Results, folder: Path) -> Path:
     Runs that diverged are rows, arms without a finished run are named. The same results give the same bytes.
     """
     summary = summarise(results)
-    facts = _facts(results, summary)
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {name: Markup(svg) for name, svg in plots.svg_figures(results, summary).items()}
-    pages = {
-        "report.html": _html().get_template("classification.html.j2").render(**facts, figures=figures),
-        "report.md": _markdown().get_template("classification.md.j2").render(**facts),
-    }
+    html, _ = write_pages(
+        folder,
+        "classification",
+        _facts(results, summary),
+        figures,
+        package="maxrl.experiments.classification",
+        filters=(differences, points_span, shares, span, weight),
+    )
     plots.write_png(results, summary, folder / PICTURE)
-    for name, text in pages.items():
-        with atomic_text(folder / name) as sink:
-            sink.write(text)
-    return folder / "report.html"
+    return html
 
 
 def summary_table(results: Results) -> Table:
     """The arms for a terminal of 80 columns: means over seeds in %, the range of the seeds below."""
     summary = summarise(results)
     columns = _few(summary)
-    table = Table(
-        title=Text(results.title),
-        caption=Text("mean over seeds, below it the lowest and the highest of them"),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-    )
-    table.add_column("%", overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+    caption = "mean over seeds, below it the lowest and the highest of them"
+    table = percent_table(results.title, caption, columns)
     for arm in summary.arms:
-        cells = [Text(f"{percent(arm.columns[c].mean)}\n{span(arm.columns[c])}") for c in columns]
-        table.add_row(Text(f"{arm.name}\n{seed_names(arm.seeds)}"), *cells)
+        cells = [two_lines(percent(arm.columns[c].mean), span(arm.columns[c])) for c in columns]
+        table.add_row(two_lines(arm.name, seed_names(arm.seeds)), *cells)
     for name in summary.unfinished:
-        table.add_row(Text(f"{name}\nno finished run"), *[Text("—")] * len(columns))
+        table.add_row(two_lines(name, "no finished run"), *[Text("—")] * len(columns))
     if summary.best:
         table.add_section()
         table.add_row(Text("best possible"), *[Text(percent(summary.best[c])) for c in columns])
@@ -144,6 +134,7 @@ def _facts(results: Results, summary: Summary) -> dict[str, Any]:
         "caveats": caveats(results, summary),
         "paper": {name: PAPER[name] for name in results.arms if name in PAPER},
         "paper_columns": PAPER_COLUMNS,
+        "paper_note": paper_note(results),
         "seconds": sum(run.training_seconds for run in results.runs),
         "seeds": sorted({run.seed for run in results.runs}),
         "picture": PICTURE,
@@ -189,6 +180,19 @@ def _turned(results: Results) -> list[tuple[str, str]]:
     return found
 
 
+def paper_note(results: Results) -> str:
+    """What the paper's numbers are of, and why they can be compared with ours in their order alone."""
+    text = "ResNet-50 on ImageNet, 20 epochs (arXiv 2602.02710): one run each, without seeds or error bars."
+    # Whether a folder holds ImageNet's pictures is not to be seen from the settings.
+    unlike = [
+        *(["other data"] if results.settings["data"] != "folder" else []),
+        *(["another model"] if results.settings["model"] != PAPER_MODEL else []),
+    ]
+    if not unlike:
+        return text
+    return f"{text} {' and '.join(unlike).capitalize()} than here, so that only the order can be compared."
+
+
 def _versus(difference: Difference) -> str:
     parts = [
         f"{column} {_with_range(f'{points(spread.mean)} points', points_span(spread))}"
@@ -209,22 +213,20 @@ def _has_started(arm: ArmSummary, classes: int) -> bool:
 
 def caveats(results: Results, summary: Summary) -> list[str]:
     """What the numbers do not show, each for a reason found in the settings or the runs."""
-    made = results.settings["data"] != "folder"
-    counts = sorted({len(arm.seeds) for arm in summary.arms})
     texts = []
     if failed := [run for run in results.runs if run.evaluation is None]:
         names = ", ".join(f"{run.arm} seed {run.seed}" for run in failed)
-        texts.append(f"{len(failed)} of {len(results.runs)} runs diverged ({names}) and are in no average.")
-    if counts:
-        how_many = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
+        are = "is" if len(failed) == 1 else "are"
+        texts.append(f"{len(failed)} of {len(results.runs)} runs diverged ({names}) and {are} in no average.")
+    texts += _about_seeds(results, summary)
+    if unlike := [
+        *(["the data are made on the spot"] if results.settings["data"] != "folder" else []),
+        *(["the model is small"] if results.settings["model"] != PAPER_MODEL else []),
+    ]:
+        reason = " and ".join(unlike)
         texts.append(
-            f"Seeds per arm: {how_many}. Ranges show those seeds, and are no intervals. Seeds differ in weights, in the "
-            "training examples and in the labels drawn; classes and test set are the same for all."
-        )
-    if made:
-        texts.append(
-            "The data are made on the spot and the model is small: how far the arms are apart is a matter of this setting. "
-            "What carries over is which arms climb toward maximum likelihood, which the weights say."
+            f"{reason[0].upper()}{reason[1:]}: how far the arms are apart is a matter of this setting. What carries over is "
+            "which arms climb toward maximum likelihood, which the weights say."
         )
     texts.append(
         f"All arms have the same optimizer and learning rate ({results.settings['learning_rate']:g}). Estimators differ in "
@@ -237,45 +239,20 @@ def caveats(results: Results, summary: Summary) -> list[str]:
     return texts
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Templates
-# ---------------------------------------------------------------------------------------------------------
-
-
-def _environment(**options: Any) -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("maxrl.experiments.classification"), PackageLoader("maxrl.experiments")]
-        ),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **options,
-    )
-    written: Sequence[Callable[..., object]] = (
-        code_cell,
-        duration,
-        fenced,
-        percent,
-        plain,
-        points,
-        points_span,
-        seed_names,
-        shares,
-        differences,
-        span,
-        weight,
-    )
-    environment.filters.update({function.__name__: function for function in written})
-    return environment
-
-
-@cache
-def _html() -> Environment:
-    return _environment(autoescape=True)
-
-
-@cache
-def _markdown() -> Environment:
-    return _environment(finalize=escape_markdown)
+def _about_seeds(results: Results, summary: Summary) -> list[str]:
+    """How many there are, and what they decide."""
+    counts = sorted({len(arm.seeds) for arm in summary.arms})
+    if not counts:
+        return []
+    if counts[-1] == 1:
+        return ["Seeds per arm: 1. How much another seed would change is not to be seen."]
+    fresh = results.settings["data"] != "folder" and results.settings["fresh_examples"]
+    crops = " and crops" if results.settings["data"] == "folder" else ""
+    differ = ["weights", "the training examples" if fresh else f"the order{crops} of the training examples"]
+    if any(arm.name != CROSS_ENTROPY for arm in summary.arms):
+        differ.append("the labels drawn")
+    how_many = " to ".join(str(count) for count in sorted({counts[0], counts[-1]}))
+    return [
+        f"Seeds per arm: {how_many}. Ranges show those seeds, and are no intervals. Seeds differ in "
+        f"{', in '.join(differ[:-1])} and in {differ[-1]}; classes and test set are the same for all."
+    ]

@@ -13,14 +13,10 @@ FOLDER/
 import json
 import math
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 import torch
 from safetensors.torch import save_file
@@ -28,20 +24,20 @@ from torch import Tensor, nn
 
 from maxrl.errors import MaxRLError
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import read_metrics
 from maxrl.experiments.classification.config import ClassifyConfig
 from maxrl.experiments.classification.data import Batch, Data
 from maxrl.experiments.classification.measures import Measures, evaluate
 from maxrl.experiments.classification.models import build_model
 from maxrl.experiments.classification.objective import Arm, Objective, weighted_loss
 from maxrl.experiments.environment import write_environment
-from maxrl.experiments.runs import Interrupted
+from maxrl.experiments.interrupts import Interrupted, InterruptWatch
+from maxrl.experiments.metrics_file import append_rows, keep_rows
 
 CHECKPOINT = "checkpoint.pt"
 
 
 class Diverged(MaxRLError):
-    """Logits that are no numbers: the run cannot go on."""
+    """Logits or a test that are no numbers: the run cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +66,17 @@ Watch = Callable[[int, int, str], None]
 def train_run(run: Run, config: ClassifyConfig, data: Data, *, watch: Watch = lambda *_: None) -> None:
     """Train, test before and after every epoch, and leave everything in the run's folder.
 
-    A run goes on from its checkpoint where there is one, and ends with the weights of an undisturbed one: on a CPU with as
-    many threads bit for bit.
+    A run goes on from its checkpoint where there is one, and ends with the weights of an undisturbed one: on a CPU of the
+    same kind, with as many threads, bit for bit.
 
     Raises:
-        Diverged: logits are not finite.
+        Diverged: logits or the log-likelihood of the test set are not finite.
         Interrupted: Ctrl-C, after a checkpoint.
     """
     trainer = _Trainer(run, config, data)
     trainer.resume()
     write_environment(run.folder, {"device": str(trainer.device)})
-    with _StopOnInterrupt() as stop:
+    with InterruptWatch() as interrupt:
         if trainer.step == 0:
             trainer.test()
         while trainer.step < trainer.steps:
@@ -89,14 +85,14 @@ def train_run(run: Run, config: ClassifyConfig, data: Data, *, watch: Watch = la
                 if trainer.step % trainer.steps_per_epoch == 0:
                     trainer.test()
                 # Looked at once: Ctrl-C after the checkpoint stops after the next step, with a checkpoint of that.
-                interrupted = stop.pressed
+                interrupted = interrupt.pressed
                 if interrupted or trainer.step % config.save_steps == 0:
                     trainer.save()
                 watch(trainer.step, trainer.steps, trainer.note)
                 if interrupted:
                     raise _interrupted(f"at step {trainer.step} of {run.folder.name}")
         trainer.finish()
-        if stop.pressed:  # in the last moment: the run is done, but others may wait
+        if interrupt.pressed:  # in the last moment: the run is done, but others may wait
             raise _interrupted(f"after {run.folder.name}")
 
 
@@ -153,9 +149,7 @@ class _Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             logits_BV = self.model(inputs)
         if not bool(logits_BV.isfinite().all()):  # nothing could be drawn from them
-            raise Diverged(
-                f"logits are not finite at step {self.step} of {self.run.folder.name}; lower the learning_rate"
-            )
+            raise self._diverged("logits are")
         log_p_BV = torch.log_softmax(logits_BV.float(), dim=1)
         weighted = self.objective.weigh(log_p_BV.detach(), labels_B, step=self.step)
         loss = weighted_loss(weighted.weights_BV, log_p_BV)
@@ -172,8 +166,11 @@ class _Trainer:
             self._log(rate)
 
     def test(self) -> None:
-        """A row of the test set."""
-        self.tested = evaluate(self.model, self.data.test_batches(), self.config.eval_ks, self.device)
+        """A row of the test set. Only here is seen what the last update has done."""
+        tested = evaluate(self.model, self.data.test_batches(), self.config.eval_ks, self.device)
+        if not math.isfinite(tested.nll):
+            raise self._diverged("the log-likelihood of the test set is")
+        self.tested = tested
         measures = {f"eval_pass@{k}": value for k, value in self.tested.pass_at_k.items()}
         self._write(measures | {"eval_top_1": self.tested.top_1, "eval_nll": self.tested.nll})
         self.note = f"pass@1 {self.tested.pass_at_k[1]:.3f}  top-1 {self.tested.top_1:.3f}"
@@ -196,7 +193,6 @@ class _Trainer:
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; rows that were written after it are dropped."""
         path = self.run.folder / CHECKPOINT
-        rows: list[dict[str, Any]] = []
         if path.is_file():
             saved = torch.load(path, map_location=self.device, weights_only=True)
             self.model.load_state_dict(saved["model"])
@@ -205,9 +201,9 @@ class _Trainer:
             self.step, self._pending = saved["step"], saved["pending"]
             self.tested = Measures.from_dict(saved["tested"]) if saved["tested"] else None
             self._elapsed_before = saved["elapsed"]
-            rows = [row for row in read_metrics(self._metrics) if row["step"] <= self.step]
-        with atomic_text(self._metrics) as sink:
-            sink.writelines(json.dumps(row) + "\n" for row in rows)
+            keep_rows(self._metrics, self.step)
+        else:
+            keep_rows(self._metrics, -1)  # not even the test before the first step, which comes again
 
     def finish(self) -> None:
         """Leave the classifier, and say that the run is done."""
@@ -224,6 +220,11 @@ class _Trainer:
             json.dump(summary, sink, indent=2)
         (self.run.folder / CHECKPOINT).unlink(missing_ok=True)
 
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"{what} not finite at step {self.step} of {self.run.folder.name}; lower the learning_rate"
+        )
+
     @property
     def _metrics(self) -> Path:
         return self.run.folder / "metrics.jsonl"
@@ -239,11 +240,11 @@ class _Trainer:
         successes_B: Tensor | None,
         signal_found: bool,
     ) -> None:
-        """Keep a step's figures on the device until they are logged: reading each would make a GPU wait."""
+        """Keep a step's figures until they are logged, on the device, from which they are then read all at once."""
         row = {
             "loss": loss.detach(),
             "p_correct": log_p_BV.detach().gather(1, labels_B[:, None]).exp().mean(),
-            "steps_without_signal": torch.tensor(float(not signal_found)),
+            "steps_without_signal": loss.new_tensor(float(not signal_found)),
         }
         if successes_B is not None:
             n = self.run.arm.num_generations
@@ -263,26 +264,4 @@ class _Trainer:
     def _write(self, values: dict[str, float]) -> None:
         epoch = round(self.step / self.steps_per_epoch, 4)
         row = {"step": self.step, "epoch": epoch, "elapsed": round(self._elapsed(), 3), **values}
-        with self._metrics.open("a") as sink:
-            sink.write(json.dumps(row) + "\n")
-
-
-class _StopOnInterrupt:
-    """Turns the first Ctrl-C into: finish this step, save a checkpoint, stop. A second one stops at once."""
-
-    def __init__(self) -> None:
-        self.pressed = False
-        self._previous: Any = None
-
-    def __enter__(self) -> Self:
-        self._previous = signal.signal(signal.SIGINT, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-        sys.stderr.write("\nfinishing this step, then saving a checkpoint; Ctrl-C again stops at once\n")
+        append_rows(self._metrics, [row])

@@ -49,7 +49,7 @@ class Clusters:
     def widths(self) -> NDArray[np.float32]:
         """Standard deviation of each class, the same in every direction; spread evenly on a log scale, in no order."""
         rng = np.random.default_rng((self.seed, _MAKING, 1))
-        spread = np.geomspace(*WIDTHS, self.classes) if self.classes > 1 else np.ones(1)
+        spread = np.geomspace(*WIDTHS, self.classes)
         return (self.noise * rng.permutation(spread)).astype(np.float32)
 
     def test(self, count: int) -> tuple[Float[Tensor, "examples d"], Int[Tensor, " examples"]]:

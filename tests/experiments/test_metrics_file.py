@@ -1,0 +1,47 @@
+"""Rows on disk: added, read back, cut where a run goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
+
+ROWS = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "note": "a\nb ü"}, {"step": 2, "eval": 1.0}]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "metrics.jsonl"
+    append_rows(path, ROWS[:1])
+    append_rows(path, ROWS[1:])
+    return path
+
+
+def test_rows_are_added_at_the_end_and_read_back(file: Path) -> None:
+    assert read_metrics(file) == ROWS
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_no_file_no_rows(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_line_left_half_written_is_dropped_and_does_not_spoil_the_next(file: Path) -> None:
+    with file.open("a") as sink:
+        sink.write('{"step": 3, "lo')
+    assert read_metrics(file) == ROWS
+    keep_rows(file, 3)
+    append_rows(file, [{"step": 4}])
+    assert read_metrics(file) == [*ROWS, {"step": 4}]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(-1, 0), (0, 0), (1, 1), (2, 3), (9, 3)])
+def test_rows_up_to_a_step_are_kept(file: Path, step: int, kept: int) -> None:
+    keep_rows(file, step)
+    assert read_metrics(file) == ROWS[:kept]
+
+
+def test_a_file_is_begun_in_a_folder_that_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "metrics.jsonl"
+    keep_rows(path, 0)
+    assert path.read_text() == ""
