@@ -51,7 +51,8 @@ class SortLetters(Task):
         """Read the completion strictly: what a lenient verifier lets pass, a model will learn to write.
 
         A failure is a zero with one of a few fixed reasons, which are counted in the logs. Where the verifier itself fails,
-        say it with `Verdict(success=False, reward=None, error="…")`, or let it raise: the rollout then leaves its group.
+        say it with `Verdict(success=False, reward=None, reason="no words", error="…")`, or let it raise: the rollout then
+        leaves its group.
         """
         answer = completion.strip()
         if sorted(answer) != sorted(truth["word"]):

@@ -171,6 +171,21 @@ def test_what_cannot_be_checked_says_why(run: Run) -> None:
     assert "a right answer" not in run("show", "mute.py", "--n", "1")[1]
 
 
+def test_a_parameter_cannot_be_an_option_of_the_command(run: Run) -> None:
+    Path("own.py").write_text(WRONG.replace('"anything"\n', '"anything"\n    n: int = 3\n'))
+    status, _, err = run("show", "own.py")
+    assert status == 2
+    assert "task own.py has a parameter named n, which is an option of maxrl tasks show" in err
+    assert run("check", "own.py", "--problems", "1", "--n", "2")[0] == 1
+
+
+def test_examples_that_are_none_are_named(run: Run) -> None:
+    Path("own.py").write_text(WRONG.replace("[Example(", "[str(").replace(', prompt="p", truth={}', ""))
+    status, _, err = run("show", "own.py")
+    assert status == 2
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

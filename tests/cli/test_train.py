@@ -1,6 +1,7 @@
 """`maxrl train` and `maxrl eval` from the command line's first word to the files they leave."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,11 @@ def right_length(prompts, completions, **kwargs):
 
 def nothing(prompts, completions, **kwargs):
     return []
+
+class Judge:
+    right_length = staticmethod(right_length)
+
+LEVEL = 3
 """
 
 
@@ -151,6 +157,92 @@ def test_a_data_set_with_a_reward_function_trains(
     line = fails(capsys, 2, *words, "--reward_funcs", "user_rewards:missing", "--output_dir", "out3")
     assert "cannot load the reward function 'user_rewards:missing'" in line
     assert "needs a reward" in fails(capsys, 2, *words, "--output_dir", "out4")
+    assert main([*words, "--reward_funcs", "user_rewards.py:Judge.right_length", "--output_dir", "out5"]) == 0
+    assert "rewards/right_length/mean" in (workplace / "out5" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "user_rewards.py:wrong_length",
+            "unknown function of user_rewards.py 'wrong_length'; did you mean 'right_length'?",
+        ),
+        (
+            "user_rewards:Judge",
+            "it is a class, whose call makes an object and no rewards; name a function, or an object",
+        ),
+        ("user_rewards:LEVEL", "it is a int, no function"),
+        ("absent.py:right", "reward file absent.py does not exist (looked for /"),
+        (
+            "absent:right",
+            "cannot load the reward function 'absent:right': ModuleNotFoundError: No module named 'absent'",
+        ),
+        ("user_rewards.py", "unknown reward function 'user_rewards.py'; name one of TRL's"),
+        ("user_rewards:", "unknown reward function 'user_rewards:'; name one of TRL's"),
+        ("..user_rewards:right", "'..user_rewards' is no name of a module"),
+        ("raising:right", "ValueError: bad licence (raising.py, line 1)"),
+        (
+            "raising.py:right",
+            "cannot load the reward file raising.py: ValueError: bad licence (raising.py, line 1)",
+        ),
+        ("leaving:right", "SystemExit: no licence (leaving.py, line 1)"),
+        ("broken:right", "SyntaxError"),
+    ],
+)
+def test_a_reward_function_that_cannot_be_used_is_one_line_before_a_model_is_made(
+    workplace: Path, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    files = {
+        "user_rewards": REWARDS,
+        "raising": "raise ValueError('bad licence')\n",
+        "leaving": "raise SystemExit('no licence')\n",
+        "broken": "def right(:\n",
+    }
+    for file, text in files.items():
+        (workplace / f"{file}.py").write_text(text)
+    sys.modules.pop("user_rewards", None)  # another test's
+    (workplace / "prompts.jsonl").write_text('{"prompt": "1 2 3 = 3 :"}\n' * 8)
+    assert says in fails(capsys, 2, *ON_DATA, "prompts.jsonl", "--reward_funcs", name)
+    assert not (workplace / "out").exists()
+
+
+ON_DATA = (
+    "train", "-q", "--model_name_or_path", "tiny", "--max_steps", "2", "--num_generations", "4",
+    "--per_device_train_batch_size", "8", "--output_dir", "out", "--report_to", "none", "--bf16", "false", "--dataset_name",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.jsonl", '{"question": "1", "answer": "1"}\n', "no column 'prompt' (it has question, answer)"),
+        ("a.jsonl", '{"prompt": 5}\n', "has a int as its first prompt; give a text, or messages like"),
+        ("a.jsonl", '{"prompt": ["a"]}\n', "has a list as its first prompt"),
+        ("a.jsonl", '{"prompt": "a"}\n{"prompt": \n', "cannot load the data set 'a.jsonl': "),
+        ("a.jsonl", "", "cannot load the data set 'a.jsonl': it holds no rows"),
+        ("a.parquet", "no parquet", "cannot load the data set 'a.parquet': "),
+        ("a.csv", "prompt\n", "cannot load the data set 'a.csv': it holds no rows"),
+        ("a.txt", "a", "data file a.txt must end in .jsonl"),
+        ("absent.jsonl", None, "data file absent.jsonl does not exist (looked for /"),
+    ],
+)
+def test_a_data_set_that_cannot_be_used_is_one_line_before_a_model_is_made(
+    workplace: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | None, says: str
+) -> None:
+    if text is not None:
+        (workplace / name).write_text(text)
+    assert says in fails(capsys, 2, *ON_DATA, name, "--reward_funcs", "accuracy_reward")
+    assert not (workplace / "out").exists()
+
+
+def test_a_split_that_a_data_set_lacks_is_named(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "data").mkdir()
+    (workplace / "data" / "train.jsonl").write_text('{"prompt": "a"}\n')
+    line = fails(
+        capsys, 2, *ON_DATA, "data", "--reward_funcs", "accuracy_reward", "--dataset_train_split", "trian"
+    )
+    assert "data set 'data' has no split 'trian': name one of train with --dataset_train_split" in line
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,30 @@ def test_the_ks_of_the_curve() -> None:
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         EvalSettings(**wrong)
+
+
+def test_what_the_verifier_failed_on_is_warned_of_once(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 2 * PROBLEMS_AT_ONCE
+    evaluate(
+        Scripted(tokenizer, [[WRONG, BROKEN]] * count, greedy=[WRONG] * count),
+        tokenizer,
+        TASK,
+        EvalSettings(eval_problems=count, eval_samples=2),
+        max_completion_length=8,
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"evaluation on task subset_sum: {PROBLEMS_AT_ONCE} of {3 * PROBLEMS_AT_ONCE} completions got no verdict: verifier "
+        "failed: the verifier timed out. They count neither as right nor as wrong"
+    ]
+
+
+def test_a_task_that_makes_no_examples_is_refused_before_anything_is_drawn(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    few = type("Few", (SubsetSum,), {"examples": lambda *_, **__: ["p"]})
+    generator = Scripted(tokenizer, [])
+    with pytest.raises(InputError, match=r"item 0 of examples.* is a str"):
+        evaluate(generator, tokenizer, few(), EvalSettings(eval_problems=1), max_completion_length=8)
+    assert not generator.calls

@@ -1,13 +1,14 @@
 """What a task gets from `Task`: defaults, and the proof of its own verifier."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
 
 from maxrl.errors import InputError
 from maxrl.tasks import Example, SelfCheck, Split, Task, Verdict
+from maxrl.tasks.base import draw_examples
 
 RIGHT, WRONG = Verdict(success=True, reward=1.0), Verdict(success=False, reward=0.0, reason="no")
 
@@ -193,15 +194,105 @@ def test_a_wrong_verifier_is_caught(
         assert result.failures[0].startswith("empty not refused: {'index': 0} '' Verdict(")
 
 
-def test_a_verdict_is_missing() -> None:
+def test_a_batch_without_verdicts_fails_the_check_though_each_is_right_by_itself() -> None:
     class Short(Demonstrated):
         def score_many(
             self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]
         ) -> list[Verdict]:
             return [RIGHT]
 
-    with pytest.raises(ValueError, match="zip"):
-        Short().self_check(5)
+    result = Short().self_check(501)
+    assert (result.accepted, result.failed_batches, result.passed) == (501, 2, False)
+    assert result.failures == (
+        "score_many failed on 1500 completions: returned 1 verdicts",
+        "score_many failed on 3 completions: returned 1 verdicts",
+    )
+
+
+def test_a_verifier_that_raises_has_not_passed_and_says_where() -> None:
+    class Raising(Demonstrated):
+        def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+            raise KeyError("answer")
+
+    result = Raising().self_check(3)
+    assert (result.accepted, result.passed) == (0, False)
+    assert dict(result.refused) == {"empty": 0, "blank": 0}
+    assert "KeyError: 'answer' (test_base.py, line" in result.failures[0]
+
+
+WHOLE = Example(id="1", prompt="p", truth={"index": 1})
+
+
+def with_fields(**fields: Any) -> Example:
+    return Example(**{"id": "1", "prompt": "p", "truth": {}, **fields})
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (None, r"examples\('train', 2, seed=0, start=0\) is a NoneType; give a list of Example"),
+        ((WHOLE, WHOLE), r"is a tuple; give a list of Example"),
+        ([], r"gave 0 examples; give exactly as many as are asked for.* say how many in `size\(split\)`"),
+        ([WHOLE] * 3, "gave 3 examples"),
+        ([WHOLE, "p"], r"item 1 of examples\(.*\) is a str; give Example\(id=…, prompt=…, truth=…\)"),
+        ([with_fields(id=3)], "item 0 .* has an id that is a int; give a string"),
+        ([with_fields(truth=3)], "has a truth that is a int; give a dict of JSON types"),
+        ([with_fields(truth={"a": {1, 2}})], "has a truth that is not JSON .*set.*; give numbers, strings"),
+        ([with_fields(prompt=5)], "has a prompt that is a int; give a text, or messages"),
+        ([with_fields(prompt=[])], "has a prompt that is a list; give a text, or messages"),
+        ([with_fields(prompt=["p"])], "has a prompt that is a list; give a text, or messages"),
+        ([with_fields(prompt=[{"role": "user"}])], "has a prompt that is a list; give a text, or messages"),
+        (ValueError("boom"), r"examples\(.*\) raised ValueError: boom \(test_base.py, line \d+\)"),
+        (InputError("as it is"), "^as it is$"),
+    ],
+)
+def test_examples_that_are_none_are_named(made: Any, says: str) -> None:
+    class Making(Demonstrated):
+        def examples(self, split: Split, count: int, *, seed: int = 0, start: int = 0) -> Any:
+            if isinstance(made, Exception):
+                raise made
+            return made
+
+    for ask in (lambda: draw_examples(Making(), "train", 2), lambda: Making().self_check(2)):
+        with pytest.raises(InputError, match=says):
+            ask()
+
+
+def test_whole_examples_pass() -> None:
+    chat = with_fields(prompt=[{"role": "system", "content": "s"}, {"role": "user", "content": "u"}])
+    task = type("Two", (Echo,), {"examples": lambda *_, **__: [WHOLE, chat]})()
+    assert draw_examples(task, "eval", 2, seed=3) == [WHOLE, chat]
+
+
+@pytest.mark.parametrize(
+    ("method", "made", "says"),
+    [
+        (
+            "demonstration",
+            3,
+            "its demonstration of example 'train-0-0' is a int, but a completion is a string",
+        ),
+        (
+            "demonstration",
+            KeyError("x"),
+            r"demonstration or corruptions of example 'train-0-0' raised KeyError",
+        ),
+        ("corruptions", [("odd", None)], "its corruption 'odd' of example 'train-0-0' is a NoneType"),
+        (
+            "corruptions",
+            RuntimeError("x"),
+            "demonstration or corruptions of example .* raised RuntimeError: x",
+        ),
+    ],
+)
+def test_demonstrations_and_corruptions_that_are_none_are_named(method: str, made: Any, says: str) -> None:
+    def answer(*_: Any) -> Any:
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    with pytest.raises(InputError, match=f"task echo: .*{says}"):
+        type("Odd", (Demonstrated,), {method: answer})().self_check(2)
 
 
 @pytest.mark.parametrize(
@@ -218,3 +309,4 @@ def test_self_check_passes_only_when_everything_held(
 ) -> None:
     check = SelfCheck(problems=5, accepted=accepted, refused=refused, tried={"a": 5, "b": 2})
     assert check.passed is passed
+    assert not replace(check, failed_batches=1).passed

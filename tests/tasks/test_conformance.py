@@ -237,6 +237,7 @@ def test_a_truth_that_is_no_problem_is_an_error_and_not_a_zero(task: Task) -> No
     verdict = task.score({}, "anything")
     assert (verdict.success, verdict.reward) == (False, None)
     assert verdict.error
+    assert verdict.reason  # so that it can be counted
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import math
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from maxrl.tasks import Example, Task, Verdict, judge
+from maxrl.tasks import Example, Task, Verdict, judge, time_limits
 from maxrl.tasks.guard import (
     CRASHED,
     FAILURES,
@@ -20,10 +22,12 @@ from maxrl.tasks.guard import (
     NONSENSE,
     NOT_JUDGED,
     TOO_SLOW,
-    TimeLimit,
-    TimeUpError,
+    FailureLog,
     attempt,
+    batch_seconds,
+    reason_of,
 )
+from maxrl.tasks.time_limits import TimeLimit, TimeUpError, told
 
 RIGHT, WRONG = Verdict(success=True, reward=1.0), Verdict(success=False, reward=0.0, reason="no")
 LIMIT = 0.15
@@ -167,9 +171,9 @@ def test_a_failure_costs_its_own_verdict_alone(kind: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        ("zero", "ZeroDivisionError: division by zero"),
-        ("exit", "SystemExit: 0"),
-        ("exception without words", "Silent"),
+        ("zero", "ZeroDivisionError: division by zero (test_guard.py, line ??)"),
+        ("exit", "SystemExit: 0 (test_guard.py, line ??)"),
+        ("exception without words", "Silent (test_guard.py, line ??)"),
         ("sleep", "took longer than 0.15 s"),
         ("None", "returned NoneType instead of a Verdict"),
         ("string", "returned str '1.0' instead of a Verdict"),
@@ -186,7 +190,13 @@ def test_a_failure_costs_its_own_verdict_alone(kind: str, reason: str) -> None:
     ],
 )
 def test_the_error_says_what_happened(kind: str, error: str) -> None:
-    assert judged(Scripted(), kind)[0].error == error
+    found = judged(Scripted(), kind)[0].error
+    assert found is not None
+    assert re.sub(r"line \d+", "line ??", found) == error
+
+
+def test_an_exception_that_was_not_raised_has_no_place() -> None:
+    assert told(ValueError("three")) == "ValueError: three"
 
 
 def test_the_tasks_own_errors_and_failures_pass_unchanged() -> None:
@@ -231,6 +241,58 @@ def test_a_real_interrupt_ends_a_verifier_that_hangs() -> None:
             judged(Interrupting(), "a")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Leaving:
+    """A signal handler that ends the program, as a method and as an object that is called."""
+
+    def on_signal(self, *_: Any) -> None:
+        raise SystemExit(143)
+
+    __call__ = on_signal
+
+
+def _exit_on_signal(*_: Any) -> None:
+    raise SystemExit(143)
+
+
+@pytest.mark.parametrize("handler", [_exit_on_signal, Leaving().on_signal, Leaving()])
+@pytest.mark.parametrize("batch", [True, False])
+def test_what_a_signal_handler_of_the_program_raises_passes(
+    handler: Callable[..., None], batch: bool
+) -> None:
+    def score(*_: Any) -> Verdict:
+        signal.raise_signal(signal.SIGTERM)
+        return RIGHT
+
+    task = type("Ended", (Scripted,), {"score_many" if batch else "score": score})()
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(SystemExit):
+            judged(task, "a")
+        assert reasons(judged(Scripted(), "exit")) == [CRASHED]  # the verifier's own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_the_programs_own_alarm_raises_passes_and_the_verifiers_own_does_not() -> None:
+    def late(*_: Any) -> None:
+        raise OSError("alarm")
+
+    class OwnAlarm(Scripted):
+        def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+            signal.signal(signal.SIGALRM, late)  # and leaves it there
+            signal.raise_signal(signal.SIGALRM)
+            return RIGHT
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(OSError, match="alarm"):
+            attempt(lambda: time.sleep(60), 10)
+        assert reasons(judged(OwnAlarm(), "a")) == [CRASHED]
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 # Batches
@@ -279,6 +341,184 @@ def test_the_callers_limit_passes_through_a_batch() -> None:
             return [RIGHT]
 
     assert attempt(lambda: judged(Batched(), "a"), 0.1).reason == TOO_SLOW
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_batch_that_hangs_is_judged_one_by_one(hang: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Batched(Scripted):
+        def score_many(self, truths: Sequence[Any], completions: Sequence[str]) -> list[Verdict]:
+            return [self.score(truth, text) for truth, text in zip(truths, completions, strict=True)]
+
+    started = time.monotonic()
+    assert reasons(judged(Batched(), "a", hang, "b")) == ["", TOO_SLOW, ""]
+    assert time.monotonic() - started < 20
+    assert "task scripted: score_many failed on 3 completions: took longer than 0.15 s" in caplog.text
+
+
+def test_of_a_batch_where_all_hang_the_rest_is_left_unjudged() -> None:
+    class Batched(Scripted):
+        def score_many(self, truths: Sequence[Any], completions: Sequence[str]) -> list[Verdict]:
+            time.sleep(60)
+            return [RIGHT]
+
+    verdicts = judged(Batched(), *["sleep"] * (MOST_TIMEOUTS + 2))
+    assert reasons(verdicts) == [TOO_SLOW] * MOST_TIMEOUTS + [NOT_JUDGED] * 2
+
+
+def test_a_large_batch_has_more_time() -> None:
+    class Batched(Scripted):
+        def score_many(self, truths: Sequence[Any], completions: Sequence[str]) -> list[Verdict]:
+            time.sleep(2 * LIMIT)
+            return [RIGHT] * len(completions)
+
+        def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+            raise AssertionError("was in time")
+
+    assert reasons(judged(Batched(), *["a"] * 40)) == [""] * 40
+    assert [batch_seconds(Batched(), count) for count in (0, 1, 10, 20, 1000)] == pytest.approx(
+        [LIMIT, LIMIT, LIMIT, 2 * LIMIT, 100 * LIMIT]
+    )
+
+
+def test_a_caller_can_ask_to_be_told_of_a_batch_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    class Batched(Scripted):
+        def score_many(self, truths: Sequence[Any], completions: Sequence[str]) -> list[Verdict]:
+            return [RIGHT]
+
+    told: list[str] = []
+    assert judge(Batched(), [{}, {}], ["a", "b"], batch_failed=told.append) == [RIGHT, RIGHT]
+    assert told == ["score_many failed on 2 completions: returned 1 verdicts"]
+    assert not caplog.records
+
+
+# What is said of errors
+
+
+def error(reason: str, text: str) -> Verdict:
+    return Verdict(success=False, reward=None, reason=reason, error=text)
+
+
+def test_a_verdict_is_counted_under_its_reason_or_as_a_failure_of_the_verifier() -> None:
+    verdicts = (RIGHT, WRONG, error("", "no compiler"), error("no compiler", "there is none"))
+    assert [reason_of(verdict) for verdict in verdicts] == ["", "no", "verifier failed", "no compiler"]
+
+
+def test_every_kind_of_error_is_warned_of_once_with_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    log = FailureLog("task x", "So it is")
+    log.tell([RIGHT, WRONG])
+    log.tell(
+        [
+            RIGHT,
+            error("", "no C compiler\n  here"),
+            error("", "no C compiler there"),
+            error("slow", "took 3 s"),
+        ]
+    )
+    log.tell([error("", "no C compiler anywhere"), error("slow", "took 4 s"), error("slow", "timed out")])
+    assert [record.getMessage() for record in caplog.records] == [
+        "task x: 2 of 4 completions got no verdict: verifier failed: no C compiler here. So it is",
+        "task x: 1 of 4 completions got no verdict: slow: took 3 s. So it is",
+        "task x: 1 of 3 completions got no verdict: slow: timed out. So it is",
+    ]
+
+
+def test_errors_of_ever_new_kinds_do_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    log = FailureLog("task x", "So it is")
+    for number in range(100):
+        log.tell([error("", f"{number} " + "very " * 1000)])
+    assert len(caplog.records) == 20
+    assert max(len(record.getMessage()) for record in caplog.records) < 700
+
+
+# The watchdog
+
+
+@pytest.fixture
+def fast_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limits, "_GLANCE", 0.02)
+    deadline = time.monotonic() + 5
+    while time_limits._WATCHDOG._thread is not None and time.monotonic() < deadline:
+        time.sleep(0.05)  # that of the tests before, which still looks every second
+
+
+def test_what_outlasts_its_limit_is_named_ever_less_often(
+    fast_watchdog: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wait_in_a_thread() -> None:
+        time.sleep(1)
+
+    thread = threading.Thread(target=attempt, args=(wait_in_a_thread, 0.1, "task x: score"))
+    thread.start()
+    thread.join()
+    said = [record.getMessage() for record in caplog.records]
+    assert 2 <= len(said) <= 4  # after .2, .4 and .8 s
+    assert all(
+        re.match(
+            r"task x: score has been running for \d s, now in wait_in_a_thread \(test_guard.py, line \d+\)\. Its limit is "
+            r"0\.1 s, but it cannot be interrupted there",
+            line,
+        )
+        for line in said
+    )
+    assert "WorkerPool" in said[0]
+
+
+def test_a_block_in_time_is_not_named_and_the_watchdog_goes(
+    fast_watchdog: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TimeLimit(10):
+        assert time_limits._WATCHDOG._thread is not None
+        time.sleep(0.1)
+    deadline = time.monotonic() + 5
+    while time_limits._WATCHDOG._thread is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert time_limits._WATCHDOG._thread is None
+    assert not caplog.records
+
+
+def test_a_thread_that_is_gone_and_a_missing_standard_error_do_not_stop_the_watchdog(
+    fast_watchdog: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    gone = TimeLimit(0.05, "gone")
+    thread = threading.Thread(target=gone.__enter__)
+    thread.start()
+    thread.join()
+    time.sleep(0.3)
+    gone.__exit__()
+    assert "gone has been running for 0 s. Its limit" in caplog.text
+
+
+HELD = """
+import logging
+from maxrl.tasks import time_limits
+from maxrl.tasks.guard import attempt
+
+time_limits._GLANCE, time_limits._LEAST_HELD = 0.02, 0.2
+
+def one_long_call():
+    import time
+    time.sleep(0.1)  # for the watchdog to be there
+    return sum(range(5 * 10**7))
+
+print(attempt(one_long_call, 0.05 + 0.1).reason)
+"""
+
+
+def test_a_call_that_keeps_the_interpreter_to_itself_is_written_out() -> None:
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == TOO_SLOW  # afterwards
+    assert "Timeout (0:00:00" in done.stderr
+    assert "in one_long_call" in done.stderr
+
+
+def test_without_end_there_is_neither_limit_nor_watch() -> None:
+    with TimeLimit(math.inf) as nothing:
+        assert nothing is None
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        assert not time_limits._WATCHDOG._running
+    assert attempt(lambda: "done", math.inf) == "done"
 
 
 # The time limit

@@ -180,7 +180,7 @@ def test_a_truth_that_is_no_maze_is_an_error_and_not_a_zero(
     truth: object, error: str, completion: str
 ) -> None:
     verdict = TASK.score(truth, completion)
-    assert (verdict.success, verdict.reward, verdict.reason) == (False, None, "")
+    assert (verdict.success, verdict.reward, verdict.reason) == (False, None, "truth is no problem")
     assert verdict.error is not None
     assert re.search(error, verdict.error)
 

@@ -1,6 +1,7 @@
 """Several tasks as one: who comes when, who judges what, and what is refused."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxrl.errors import InputError
-from maxrl.tasks import Example, Split, SubsetSum, Task, Verdict, Vocabulary
+from maxrl.tasks import Example, Split, SubsetSum, Task, Verdict, Vocabulary, judge
 from maxrl.tasks.guard import CRASHED
 from maxrl.tasks.mixture import LONGEST_CYCLE, Mixture, Part, whole_shares
 
@@ -75,6 +76,19 @@ class Crashing(Echo):
 
     def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
         raise RuntimeError("no")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow(Echo):
+    """Takes longer than other tasks may, and is allowed to."""
+
+    name: ClassVar[str] = "slow"
+    time_limit: ClassVar[float] = 30.0
+
+    def score_many(self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        assert 20 < left < 31, "the limit in force is this task's"
+        return [Verdict(success=True, reward=1.0)] * len(completions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,3 +351,21 @@ def test_a_share_that_makes_an_endless_cycle_is_refused() -> None:
     assert whole_shares({"a": 999, "b": 1}) == {"a": 999, "b": 1}
     with pytest.raises(InputError, match="are 1000 : 1 in whole numbers, which come to more than 1000"):
         whole_shares({"a": 1, "b": 0.001})
+
+
+def test_every_error_has_a_reason_and_the_parts_have_their_own_time() -> None:
+    slow = Mixture(parts=(Part(name="slow", task=Slow()), Part(name="easy", task=EASY)))
+    truths = [example.truth for example in slow.examples("train", 4)]
+    broken: list[Any] = [None, {}, {"task": "nobody", "truth": {}}, {"task": "easy", "truth": {}}]
+    verdicts = judge(slow, [*truths, *broken], ["1"] * 8)
+    assert [verdict.reason for verdict in verdicts[::2][:2]] == ["", ""]
+    assert [verdict.reason for verdict in verdicts[4:]] == ["truth is no problem"] * 4
+    assert all(verdict.error for verdict in verdicts[4:])
+
+
+def test_a_batch_that_fails_in_a_part_fails_the_check_of_all() -> None:
+    short = type("Short", (Echo,), {"score_many": lambda *_: []})
+    check = mixed(EASY, short(many=5)).self_check(6)
+    assert check.failed_batches == 1
+    assert not check.passed
+    assert check.failures == ("b: score_many failed on 9 completions: returned 0 verdicts",)

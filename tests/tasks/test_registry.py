@@ -120,8 +120,12 @@ def test_a_file_holds_a_task(write: Write) -> None:
 def test_a_file_of_several_tasks_is_asked_for_one_of_them(write: Write) -> None:
     file = write(WHOLE + SECOND)
     assert get_task(f"{file}:Other").name == "other"
-    with pytest.raises(InputError, match=r"holds 2 tasks \(Mine, Other\); name one as own_of_mine.py:Class"):
-        get_task(file)
+    for name in (file, f"{file}:"):
+        with pytest.raises(
+            InputError,
+            match=r"^own_of_mine.py holds 2 tasks \(Mine, Other\); name one as own_of_mine.py:Mine$",
+        ):
+            get_task(name)
 
 
 def test_tasks_that_a_file_only_imports_are_not_its_own(write: Write) -> None:
@@ -170,8 +174,15 @@ def test_a_task_of_ones_own_works_in_another_process(write: Write) -> None:
             "no_such_module:Mine",
             "cannot load the task 'no_such_module:Mine': ModuleNotFoundError: No module named",
         ),
-        (":Mine", "cannot load the task ':Mine': ValueError"),
-        ("..a:Mine", "cannot load the task '..a:Mine': TypeError"),
+        (
+            ":Mine",
+            "cannot load the task ':Mine': '' is no name of a module; give package.module:name, or a file",
+        ),
+        (
+            "..a:Mine",
+            "'..a' is no name of a module; give package.module:name, or a file, folder/file.py:name",
+        ),
+        ("own_of_mine.py:Mine:Mine", "'own_of_mine.py:Mine' is no name of a module"),
         ("own_of_mine.py:Mien", r"unknown class of own_of_mine.py 'Mien'; did you mean 'Mine'\?"),
         ("own_of_mine.py:dataclass", "'own_of_mine.py:dataclass' is no task: make it a class that inherits"),
         ("json:JSONDecoder", "'json:JSONDecoder' is no task"),
@@ -199,6 +210,21 @@ def test_what_cannot_be_found_is_named(write: Write, name: str, message: str) ->
         ("@dataclass(frozen=True, kw_only=True)", "@dataclass(kw_only=True)", "decorate it with @dataclass"),
         ("size_of_it: int = 3", "size_of_it: int", "give its parameter `size_of_it` a default"),
         ("name: ClassVar[str]", "name: str", "`name: ClassVar"),
+        (
+            "size_of_it: int = 3",
+            "seed: int = 3",
+            "rename its parameter `seed`, which is an option of every command",
+        ),
+        (
+            "size_of_it: int = 3",
+            "time_limit: ClassVar[float] = 0",
+            "give `time_limit` in seconds, above 0: it is 0",
+        ),
+        (
+            "size_of_it: int = 3",
+            'time_limit: ClassVar[str] = "9"',
+            "give `time_limit` in seconds, above 0: it is '9'",
+        ),
     ],
 )
 def test_what_a_task_lacks_is_named(write: Write, cut: str, put: str, message: str) -> None:
@@ -251,3 +277,75 @@ def test_unknown_parameters_of_a_users_task_are_named(write: Write) -> None:
         InputError, match=r"unknown parameter of task own_of_mine.py 'size_of'; did you mean 'size_of_it'"
     ):
         get_task(write(), size_of=4)
+
+
+TYPED = WHOLE.replace(
+    "from typing import ClassVar", "from typing import Any, ClassVar, Literal, Optional"
+).replace(
+    "    size_of_it: int = 3\n",
+    """    whole: int = 3
+    number: float = 0.5
+    yes: bool = False
+    text: str = "a"
+    choice: Literal["a", "b"] = "a"
+    maybe: Optional[int] = None
+    either: int | str = 3
+    anything: Any = None
+    rows: tuple[int, ...] = ()
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "says"),
+    [
+        ("whole", "abc", "whole='abc' is not allowed for task own_of_mine.py; give a whole number"),
+        ("whole", 3.0, "whole=3.0 is not allowed .*; give a whole number"),
+        ("whole", True, "whole=True is not allowed .*; give a whole number"),
+        ("whole", None, "whole=None is not allowed"),
+        ("number", "1", "number='1' is not allowed .*; give a number"),
+        ("number", False, "number=False is not allowed"),
+        ("yes", 1, "yes=1 is not allowed .*; give True or False"),
+        ("text", 1, "text=1 is not allowed .*; give a text"),
+        ("choice", "c", r"unknown choice 'c'.*known: a, b"),
+        ("choice", 1, "unknown choice '1'"),
+        ("maybe", "3", "maybe='3' is not allowed .*; give a whole number or None"),
+        ("either", 1.5, "either=1.5 is not allowed .*; give a whole number or a text"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_is_refused(
+    write: Write, parameter: str, value: object, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        get_task(write(TYPED), **{parameter: value})
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        *[("whole", 4), ("number", 1), ("number", 0.25), ("yes", True), ("text", "b"), ("choice", "b")],
+        *[("maybe", None), ("maybe", 1), ("either", "a"), ("anything", object()), ("rows", [1])],
+    ],
+)
+def test_a_parameter_of_the_right_type_or_of_an_open_one_passes(
+    write: Write, parameter: str, value: object
+) -> None:
+    assert getattr(get_task(write(TYPED), **{parameter: value}), parameter) == value
+
+
+def test_a_task_that_stumbles_over_a_parameter_is_no_traceback(write: Write) -> None:
+    text = WHOLE + "\n    def __post_init__(self):\n        10 / self.size_of_it\n"
+    with pytest.raises(
+        InputError, match=r"size_of_it='a' is not allowed for task own_of_mine.py; give a whole"
+    ):
+        get_task(write(text), size_of_it="a")
+    with pytest.raises(
+        InputError,
+        match=r"task own_of_mine.py cannot be made with \{'size_of_it': 0\}: ZeroDivisionError: .*own_of_mine.py, line",
+    ):
+        get_task(write(text), size_of_it=0)
+
+
+def test_annotations_that_name_what_is_not_there_are_no_types(write: Write) -> None:
+    text = WHOLE.replace("size_of_it: int = 3", 'size_of_it: "Nowhere" = 3')
+    assert get_task(write(text), size_of_it="a").size_of_it == "a"

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl.tasks import SubsetSum, Verdict
+from maxrl.tasks import SubsetSum, Verdict, judge
 from maxrl.tasks.subset_sum import NO_NUMBERS, NOT_AVAILABLE, NOT_INTEGERS, REASONS, WRONG_SUM
+from maxrl.tasks.time_limits import TimeLimit
 
 TASK = SubsetSum()
 # 5 + 20 + 1 = 17 + 9 = 26, and the 3 stands twice.
@@ -151,7 +152,7 @@ def test_a_truth_that_is_no_problem_is_an_error_and_not_a_zero(
     truth: object, error: str, completion: str
 ) -> None:
     verdict = TASK.score(truth, completion)
-    assert (verdict.success, verdict.reward, verdict.reason) == (False, None, "")
+    assert (verdict.success, verdict.reward, verdict.reason) == (False, None, "truth is no problem")
     assert verdict.error is not None
     assert error in verdict.error
 
@@ -289,3 +290,15 @@ def test_a_megabyte_is_judged_within_a_second(completion: str) -> None:
     verdict = TASK.score(TRUTH, completion)
     assert time.process_time() - started < 1.0
     assert verdict.success is ("5, 20, 1" in completion)
+
+
+def test_a_batch_is_judged_without_a_time_limit_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[float] = []
+    enter = TimeLimit.__enter__
+    monkeypatch.setattr(
+        TimeLimit, "__enter__", lambda limit: [entered.append(limit.seconds), enter(limit)][1]
+    )
+    truths = [{"numbers": [1, 2, 4], "target": 3}] * 100
+    verdicts = judge(TASK, truths, ["1, 2", "4"] * 50)
+    assert [verdict.success for verdict in verdicts] == [True, False] * 50
+    assert len(entered) == 1

@@ -39,9 +39,42 @@ def test_none_says_that_a_function_does_not_apply_unless_none_is_a_failure() -> 
     def mine(prompts: Any, completions: Any, **_: Any) -> Any:
         return [None, 1, True, torch.tensor(0.5)]
 
-    assert rewards(mine, EIGHT[:4]) == [None, 1.0, 1.0, 0.5]
+    logged: dict[str, float] = {}
+    assert rewards(mine, EIGHT[:4], log_metric=logged.__setitem__) == [None, 1.0, 1.0, 0.5]
+    assert logged == {}
     mine.none_is_failure = True
-    assert rewards(mine, EIGHT[:4]) == [FAILED, 1.0, 1.0, 0.5]
+    assert rewards(mine, EIGHT[:4], log_metric=logged.__setitem__) == [FAILED, 1.0, 1.0, 0.5]
+    assert logged == {"verifier/mine: verifier failed": 1 / 4}
+
+
+def test_a_none_that_is_a_failure_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    def mine(prompts: Any, completions: Any, **_: Any) -> Any:
+        return [None, 1.0, None]
+
+    mine.none_is_failure = True
+    function = guarded(mine, 30.0)
+    for _ in range(2):
+        function(prompts=["p"] * 3, completions=EIGHT[:3])
+    assert [record.getMessage() for record in caplog.records] == [
+        "reward function 'mine': 2 of 3 completions got no verdict: verifier failed: returned None, by which it says that "
+        "it has failed. Such rollouts leave their groups; their fraction is logged as verifier/errors"
+    ]
+
+
+def test_a_none_that_the_function_tells_of_itself_is_counted_only_where_it_could_not() -> None:
+    def mine(prompts: Any, completions: Any, **_: Any) -> Any:
+        if completions == list(EIGHT[:3]):
+            raise ValueError("as a batch")
+        return [None] * len(completions)
+
+    mine.none_is_failure = mine.tells_failures = True
+    logged: dict[str, float] = {}
+    assert rewards(mine, EIGHT[:2], log_metric=logged.__setitem__) == [FAILED] * 2
+    assert logged == {}
+    assert (
+        rewards(mine, EIGHT[:3], log_metric=logged.__setitem__) == [FAILED] * 3
+    )  # of single rows it logs nothing
+    assert logged == {"verifier/mine: verifier crashed": 0.0, "verifier/mine: verifier failed": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -155,8 +188,8 @@ def test_a_reason_is_warned_of_once_and_logged_on_at_0(caplog: pytest.LogCapture
     name = "verifier/mine: verifier returned nonsense"
     assert rows == [{}, {name: 1.0}, {name: 1.0}, {name: 0.0}]
     assert [record.getMessage() for record in caplog.records] == [
-        "reward function 'mine': verifier returned nonsense: returned the reward nan. The rollouts it fails on leave their "
-        "groups; their fraction is logged as verifier/errors"
+        "reward function 'mine': 1 of 1 completions got no verdict: verifier returned nonsense: returned the reward nan. "
+        "Such rollouts leave their groups; their fraction is logged as verifier/errors"
     ]
 
 
@@ -172,6 +205,30 @@ async def _hang(prompts: Any, completions: Any, **_: Any) -> Any:
     await asyncio.sleep(100)
 
 
+async def _exit(prompts: Any, completions: Any, **_: Any) -> Any:
+    raise SystemExit(3)
+
+
+async def _crash_on_1(prompts: Any, completions: Any, **_: Any) -> Any:
+    return [1.0 / (text != "1") for text in completions]
+
+
+async def _hang_on_1(prompts: Any, completions: Any, **_: Any) -> Any:
+    await asyncio.sleep(100 * ("1" in completions))
+    return [1.0] * len(completions)
+
+
+async def _block_on_1(prompts: Any, completions: Any, **_: Any) -> Any:
+    time.sleep(30 * ("1" in completions))
+    return [1.0] * len(completions)
+
+
+async def _loop_on_1(prompts: Any, completions: Any, **_: Any) -> Any:
+    while "1" in completions:
+        pass
+    return [1.0] * len(completions)
+
+
 async def _good(prompts: Any, completions: Any, **_: Any) -> Any:
     return [1.0, None, "x"]
 
@@ -184,15 +241,56 @@ class _Async:
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        (_too_few, [FAILED] * 3),
+        (_too_few, [1.0] * 3),  # one by one it gives as many as it should
         (_crash, [FAILED] * 3),
+        (_exit, [FAILED] * 3),
         (_hang, [FAILED] * 3),
+        (_crash_on_1, [1.0, FAILED, 1.0]),
+        (_hang_on_1, [1.0, FAILED, 1.0]),
+        (_block_on_1, [1.0, FAILED, 1.0]),
+        (_loop_on_1, [1.0, FAILED, 1.0]),
         (_good, [1.0, None, FAILED]),
         (_Async(), [1.0, None, FAILED]),
     ],
 )
-def test_asynchronous_functions_are_guarded(function: Any, expected: Any) -> None:
-    assert asyncio.run(rewards(function, EIGHT[:3], seconds=0.2)) == expected
+def test_asynchronous_functions_are_guarded(
+    function: Any, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward_guard, "_BLOCKED_AFTER", 0.3)
+    started = time.monotonic()
+    assert asyncio.run(rewards(function, EIGHT[:3], seconds=1.0)) == expected
+    assert time.monotonic() - started < 25
+
+
+def test_where_an_asynchronous_function_always_hangs_the_rest_is_left_unjudged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reward_guard, "LEAST_SECONDS", 0.05)
+    logged: dict[str, float] = {}
+    assert asyncio.run(rewards(_hang, seconds=0.1, log_metric=logged.__setitem__)) == [FAILED] * 8
+    assert logged == {
+        "verifier/_hang: verifier too slow": 3 / 8,
+        "verifier/_hang: not judged after a verifier that hung": 5 / 8,
+    }
+
+
+def test_a_loop_is_kept_unless_it_is_blocked_and_what_blocked_it_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reward_guard, "LEAST_SECONDS", 0.3)
+    monkeypatch.setattr(reward_guard, "_BLOCKED_AFTER", 0.3)
+    first = reward_guard._Loop.current()
+    asyncio.run(rewards(_hang_on_1, EIGHT[:3], seconds=0.3))
+    assert reward_guard._Loop.current() is first
+    assert "blocks" not in caplog.text
+    asyncio.run(rewards(_loop_on_1, EIGHT[:3], seconds=0.3))
+    assert reward_guard._Loop.current() is not first
+    assert "reward function '_loop_on_1' is asynchronous, but blocks" in caplog.text
+    first._thread.join(20)
+    assert not first._thread.is_alive()
+    assert reward_guard._Loop.current()._thread.is_alive()
+    first.abandon_if_blocked("another that waited for it")  # is no matter for the loop of today
+    assert reward_guard._Loop.current()._thread.is_alive()
 
 
 def test_reward_models_pass_unchanged() -> None:
@@ -231,15 +329,16 @@ class Bad:
 
     def __call__(self, prompts: Any, completions: Any, completion_ids: Any, **_: Any) -> Any:
         if len(completions) > 1:
-            self.first = completion_ids[0]
+            self.numbers = {id(ids): number for number, ids in enumerate(completion_ids)}
             self.calls += 1
-        at_fault = completion_ids[0] is self.first
+        numbers = [self.numbers[id(ids)] for ids in completion_ids]
+        at_fault = numbers[0] == 0
         way = self.ways[self.calls - 1]
         if at_fault and way == "crash":
             raise RuntimeError("boom")
         while at_fault and way == "hang":
             pass
-        values: list[Any] = [float(index % 2) for index in range(len(completions))]
+        values: list[Any] = [float(number % 2) for number in numbers]
         if at_fault and way != "":
             values[0] = {"NaN": math.nan, "string": "0"}.get(way)
         return values[1:] if at_fault and way == "too few" else values
@@ -258,8 +357,7 @@ def test_a_verifier_that_fails_in_the_middle_of_a_run_costs_those_rollouts_alone
     assert logs[-1]["verifier/bad: verifier crashed"] == 0.0
     assert logs[2]["verifier/bad: verifier too slow"] == 1 / 8
     # Of eight rollouts, the first is missing and no failure.
-    assert [row["success_rate"] for row in logs if row["verifier/errors"] == 1 / 8] != []
-    assert logs[3]["success_rate"] == pytest.approx(4 / 7)
+    assert [row["success_rate"] for row in logs] == pytest.approx([1 / 2, *[4 / 7] * 5, 1 / 2])
 
 
 def test_a_run_without_any_verdict_ends_after_a_while_with_a_checkpoint(

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from maxrl.tasks import SubsetSum, Verdict
+from maxrl.errors import InputError
+from maxrl.tasks import SubsetSum, Task, Verdict
 from maxrl.training import TaskReward, task_dataset
+from maxrl.training.reward_guard import FAILED, guarded
 from maxrl.training.rewards import completion_text
 
 
@@ -60,13 +62,44 @@ def test_a_reason_that_does_not_come_again_is_logged_at_0(task: SubsetSum) -> No
     assert [row.get("verifier/not a list of integers") for row in rows] == [None, None, 1.0]
 
 
-def test_a_verifier_that_fails_gives_none_not_zero(task: SubsetSum) -> None:
-    rewards = TaskReward(task)(
-        prompts=["p"] * 2,
-        completions=["1", "1"],
-        truth=['{"numbers": [1], "target": 1}', '{"numbers": "broken"}'],
+def test_a_verifier_that_fails_gives_none_not_zero_is_counted_and_warned_of_once(
+    task: SubsetSum, caplog: pytest.LogCaptureFixture
+) -> None:
+    reward, logged = TaskReward(task), dict[str, float]()
+    for _ in range(2):
+        rewards = reward(
+            prompts=["p"] * 2,
+            completions=["1", "1"],
+            truth=['{"numbers": [1], "target": 1}', '{"numbers": "broken"}'],
+            log_metric=logged.__setitem__,
+        )
+        assert rewards == [1.0, None]
+    assert logged == {"verifier/truth is no problem": 0.5}
+    assert [record.getMessage() for record in caplog.records] == [
+        "task subset_sum: 1 of 2 completions got no verdict: truth is no problem: truth['numbers'] must be a list of at "
+        "least one whole number. Such rollouts leave their groups; their fraction is logged as verifier/errors"
+    ]
+
+
+class NoCompiler(SubsetSum):
+    def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
+        return Verdict(success=False, reward=None, error="no compiler here")
+
+    score_many = Task.score_many
+
+
+def test_an_error_without_a_reason_is_counted_under_one_phrase_and_never_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logged: dict[str, float] = {}
+    function = guarded(TaskReward(NoCompiler()), 30.0)
+    rewards = function(
+        prompts=["p"] * 2, completions=["1"] * 2, truth=["{}"] * 2, log_metric=logged.__setitem__
     )
-    assert rewards == [1.0, None]
+    assert rewards == [FAILED] * 2
+    assert logged == {"verifier/verifier failed": 1.0}
+    (record,) = caplog.records
+    assert "2 of 2 completions got no verdict: verifier failed: no compiler here." in record.getMessage()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +111,8 @@ class Parts(SubsetSum):
         if completion == "crash":
             raise RuntimeError("boom")
         return Verdict(success=True, reward=3.0, components=components)
+
+    score_many = Task.score_many
 
 
 def test_components_are_logged_and_a_crash_costs_one_completion() -> None:
@@ -100,3 +135,9 @@ def test_the_data_set_holds_what_the_reward_needs(task: SubsetSum) -> None:
     assert rows["prompt"] == [example.prompt for example in examples]
     golds = [task.demonstration(example) for example in examples]
     assert TaskReward(task)(prompts=rows["prompt"], completions=golds, truth=rows["truth"]) == [1.0] * 3
+
+
+def test_a_task_that_makes_no_examples_is_refused_before_there_is_a_data_set() -> None:
+    few = type("Few", (SubsetSum,), {"examples": lambda *_, **__: []})
+    with pytest.raises(InputError, match=r"task subset_sum: examples.* gave 0 examples"):
+        task_dataset(few(), "train", 3)

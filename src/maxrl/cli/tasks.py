@@ -5,10 +5,10 @@ import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,7 @@ from transformers.hf_argparser import HfArgumentParser
 from maxrl.cli.common import make_console
 from maxrl.errors import InputError, MaxRLError, unknown_name
 from maxrl.tasks import TASKS, Example, Task, get_task, judge, task_class
+from maxrl.tasks.base import draw_examples
 from maxrl.tasks.throughput import completions_per_second
 
 HELP = """\
@@ -122,7 +123,7 @@ def _show(name: str, words: Sequence[str]) -> None:
         raise InputError(f"--svg {options.svg} is a folder; give the name of a file")
     split = options.split or ("eval" if options.samples else "train")
     size = task.size(split)
-    examples = task.examples(split, min(options.n, size or options.n), seed=options.seed)
+    examples = draw_examples(task, split, min(options.n, size or options.n), seed=options.seed)
     sampled = _sampled(options.samples, examples) if options.samples else {}
     for example in examples:
         _print_example(task, example, sampled.get(example.id) if options.samples else None)
@@ -256,6 +257,14 @@ def _parsed(
 ) -> tuple[Any, Task]:
     """The options of the command, and the task with the parameters that the words give, else `defaults`."""
     cls = task_class(name)
+    taken = sorted(
+        {item.name for item in fields(cast(Any, cls)) if item.init} & options.__dataclass_fields__.keys()
+    )
+    if taken:
+        raise InputError(
+            f"task {name} has a parameter named {', '.join(taken)}, which is an option of maxrl tasks {action}; give it "
+            "another name"
+        )
     parser = _Parser([options, cls], prog=f"maxrl tasks {action} {name}", allow_abbrev=False)  # pyright: ignore[reportArgumentType]
     parser.set_defaults(**defaults)
     asked = vars(_known(parser, words))

@@ -19,6 +19,8 @@ from maxrl.evaluation.files import atomic_text
 from maxrl.evaluation.records import Evaluation, ProblemCounts
 from maxrl.models.text import decode_completion, encode_prompt
 from maxrl.tasks import Example, Task, Verdict, judge
+from maxrl.tasks.base import draw_examples
+from maxrl.tasks.guard import FailureLog
 
 PROBLEMS_AT_ONCE = 16
 """Problems sampled between two reports of progress. With transformers' `generate`, part of what determines the draws."""
@@ -83,7 +85,8 @@ def evaluate(
     """Sample `eval_samples` completions of each of `eval_problems` problems and score them.
 
     The problems are the task's `eval` stream at `eval_seed`, all of it where it has fewer, and every model evaluated with
-    the same settings answers the same. A completion on which the verifier fails is counted, and no failure of the model.
+    the same settings answers the same. A completion on which the verifier fails is counted, and no failure of the model; the
+    first failure of each kind is warned of.
 
     Args:
         generator: the policy.
@@ -93,35 +96,22 @@ def evaluate(
         max_completion_length: most new tokens per completion.
         samples_file: where every completion goes, a JSON object a line; written whole or not at all.
         progress: called with the number of problems finished so far.
+
+    Raises:
+        InputError: the task makes no proper examples (see `draw_examples`).
     """
     started = time.perf_counter()
     count = min(settings.eval_problems, task.size("eval") or settings.eval_problems)
-    examples = task.examples("eval", count, seed=settings.eval_seed)
-    params = SamplingParams(
-        max_completion_length=max_completion_length,
-        num_generations=settings.eval_samples,
-        temperature=settings.eval_temperature,
-        top_p=settings.eval_top_p,
-        top_k=settings.eval_top_k,
-    )
-    greedy = SamplingParams(max_completion_length=max_completion_length, temperature=0.0)
+    examples = draw_examples(task, "eval", count, seed=settings.eval_seed)
+    failures = FailureLog(f"evaluation on task {task.name}", "They count neither as right nor as wrong")
     problems: list[ProblemCounts] = []
     tokens = 0
     with atomic_text(samples_file) if samples_file else nullcontext() as sink:
         for start in range(0, len(examples), PROBLEMS_AT_ONCE):
             batch = examples[start : start + PROBLEMS_AT_ONCE]
-            prompts = [encode_prompt(tokenizer, example.prompt) for example in batch]
-            seeds = [_problem_seed(settings.eval_seed, start + number) for number in range(len(batch))]
-            drawn = generator.generate(prompts, params, seeds=seeds)
-            best: list[list[Completion]] = [[] for _ in batch]
-            if settings.eval_greedy:
-                best = generator.generate(prompts, greedy, seeds=seeds)
-            answers = [
-                Answers(example, completions, likeliest)
-                for example, completions, likeliest in zip(batch, drawn, best, strict=True)
-            ]
+            answers = _draw(batch, start, generator, tokenizer, settings, max_completion_length)
             tokens += sum(len(completion.token_ids) for answer in answers for completion in answer.sampled)
-            problems += _score(answers, tokenizer, task, sink)
+            problems += _score(answers, tokenizer, task, sink, failures)
             if progress is not None:
                 progress(len(problems))
     return Evaluation(
@@ -155,8 +145,41 @@ class Answers:
     greedy: Sequence[Completion]
 
 
+def _draw(
+    batch: Sequence[Example],
+    first: int,
+    generator: Generator,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: EvalSettings,
+    max_completion_length: int,
+) -> list[Answers]:
+    """Completions of some problems, of which the first is number `first` of the evaluation."""
+    prompts = [encode_prompt(tokenizer, example.prompt) for example in batch]
+    seeds = [_problem_seed(settings.eval_seed, first + number) for number in range(len(batch))]
+    params = SamplingParams(
+        max_completion_length=max_completion_length,
+        num_generations=settings.eval_samples,
+        temperature=settings.eval_temperature,
+        top_p=settings.eval_top_p,
+        top_k=settings.eval_top_k,
+    )
+    drawn = generator.generate(prompts, params, seeds=seeds)
+    best: list[list[Completion]] = [[] for _ in batch]
+    if settings.eval_greedy:
+        greedy = SamplingParams(max_completion_length=max_completion_length, temperature=0.0)
+        best = generator.generate(prompts, greedy, seeds=seeds)
+    return [
+        Answers(example, completions, likeliest)
+        for example, completions, likeliest in zip(batch, drawn, best, strict=True)
+    ]
+
+
 def _score(
-    answers: Sequence[Answers], tokenizer: PreTrainedTokenizerBase, task: Task, sink: TextIO | None
+    answers: Sequence[Answers],
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    sink: TextIO | None,
+    failures: FailureLog,
 ) -> list[ProblemCounts]:
     """Verdicts on the completions of some problems, judged at once, counted by problem and written down."""
     rows = [
@@ -166,6 +189,7 @@ def _score(
         for completion in completions
     ]
     verdicts = judge(task, [example.truth for example, *_ in rows], [text for _, _, text, _ in rows])
+    failures.tell(verdicts)
     if sink is not None:
         for (example, completion, text, greedy), verdict in zip(rows, verdicts, strict=True):
             row = _sample_row(example, completion, text, verdict, greedy=greedy)

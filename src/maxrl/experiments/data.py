@@ -1,21 +1,24 @@
 """What a run trains on: a task's problems, or a data set, and the reward functions."""
 
-import importlib
-import os
-import sys
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetsError
 from trl import get_dataset
 from trl import rewards as trl_rewards
 
-from maxrl.errors import InputError
+from maxrl.errors import InputError, unknown_name
 from maxrl.experiments.recipe import Recipe
+from maxrl.tasks.registry import load_file, load_module
 from maxrl.training import TaskReward, task_dataset
 
 Data = tuple[Any, Any, list[Any]]
 """Training data, evaluation data for TRL's own `eval_strategy`, and reward functions."""
+
+_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
 def load_data(recipe: Recipe) -> Data:
@@ -41,8 +44,9 @@ def load_data(recipe: Recipe) -> Data:
             "a data set needs a reward: name --reward_funcs (TRL's, or module:function) or a reward model"
         )
     splits = _load_splits(recipe)
-    test = splits[recipe.run.dataset_test_split] if recipe.training.eval_strategy != "no" else None
-    return splits[recipe.run.dataset_train_split], test, extra
+    train = _split(recipe, splits, "dataset_train_split")
+    test = _split(recipe, splits, "dataset_test_split") if recipe.training.eval_strategy != "no" else None
+    return train, test, extra
 
 
 def _problems_of_a_run(recipe: Recipe) -> int:
@@ -66,27 +70,59 @@ def _load_splits(recipe: Recipe) -> Any:
         if recipe.datasets.datasets:
             return get_dataset(recipe.datasets)
         name = str(run.dataset_name)
+        kind = _FORMATS.get(Path(name).suffix)
         if Path(name).is_file():  # a data file of one's own
-            kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}.get(
-                Path(name).suffix
-            )
             if kind is None:
                 raise InputError(f"data file {name} must end in .jsonl, .json, .parquet or .csv")
             rows = load_dataset(kind, data_files=name, split="train")
             return {run.dataset_train_split: rows, run.dataset_test_split: rows}
+        if kind is not None:
+            raise InputError(f"data file {name} does not exist (looked for {Path(name).resolve()})")
         return load_dataset(name, name=run.dataset_config, streaming=run.dataset_streaming)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
+    except InputError:
+        raise
+    # What a file holds is the user's: pyarrow and pandas, which read it, have errors of their own.
+    except (OSError, ValueError, DatasetsError, StopIteration) as error:
+        # The first error of the chain names the line; what `datasets` makes of it does not.
+        cause: BaseException = error
+        while isinstance(error, DatasetsError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join((str(cause).strip() or type(cause).__name__).split("\n")[0].split())
+        if isinstance(error, StopIteration) or "corresponds to no data" in reason:
+            reason = "it holds no rows"
         raise InputError(
-            f"cannot load the data set '{run.dataset_name}': {reason} (a local .jsonl, .json, .parquet or .csv file works "
-            "without network)"
+            f"cannot load the data set '{run.dataset_name or 'of the recipe'}': {reason} (a local .jsonl, .json, .parquet "
+            "or .csv file works without network; .jsonl holds one JSON object per line)"
         ) from error
 
 
+def _split(recipe: Recipe, splits: Any, field: str) -> Any:
+    """A split of a data set, with the column that prompts come from."""
+    named = f"data set '{recipe.run.dataset_name or 'of the recipe'}'"
+    wanted = getattr(recipe.run, field)
+    if wanted not in splits:
+        known = ", ".join(map(str, splits))
+        raise InputError(f"{named} has no split '{wanted}': name one of {known} with --{field}")
+    rows = splits[wanted]
+    first = next(iter(rows), None)  # a stream may not know its columns
+    if first is None:
+        raise InputError(f"{named} has no rows in its split '{wanted}'; a run needs prompts to train on")
+    if "prompt" not in first:
+        raise InputError(
+            f"{named} has no column 'prompt' (it has {', '.join(first)}); call the column with the questions so"
+        )
+    prompt = first["prompt"]
+    messages = prompt if isinstance(prompt, list) else []
+    if not isinstance(prompt, str) and not (messages and all(isinstance(m, Mapping) for m in messages)):
+        raise InputError(
+            f"{named} has a {type(prompt).__name__} as its first prompt; give a text, or messages like "
+            '[{"role": "user", "content": "…"}]'
+        )
+    return rows
+
+
 def _reward_function(name: str) -> Any:
-    """A reward function of TRL's by its name, or a user's own as `module:function` or `module.function`."""
+    """A reward function of TRL's by its name, or a user's own: `file.py:function`, `module:function`, `module.function`."""
     if hasattr(trl_rewards, name):
         found = getattr(trl_rewards, name)
         # As `trl grpo` sets it up; every other one is the function itself.
@@ -95,20 +131,27 @@ def _reward_function(name: str) -> Any:
             if name == "get_soft_overlong_punishment"
             else found
         )
-    module_name, separator, function = name.replace(":", ".").rpartition(".")
-    if not separator:
+    where, _, function = name.rpartition(":" if ":" in name else ".")
+    if not where or not function or function == "py":
         raise InputError(
             f"unknown reward function '{name}'; name one of TRL's ({', '.join(sorted(trl_rewards.__all__))}) or your own as "
-            "module:function"
+            "my_rewards.py:function or module:function"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"cannot load the reward function '{name}': {error}") from error
-    if not callable(found):
+    cannot = f"cannot load the reward function '{name}'"
+    if where.endswith(".py"):
+        found: Any = load_file(where, "reward")
+    else:
+        found = load_module(where, f"reward function '{name}'")
+    for part in function.split("."):
+        if not hasattr(found, part):
+            known = [key for key in dir(found) if inspect.isroutine(getattr(found, key)) and key[0] != "_"]
+            raise InputError(f"{cannot}: {unknown_name(f'function of {where}', part, known)}")
+        found = getattr(found, part)
+    if inspect.isclass(found):
         raise InputError(
-            f"cannot load the reward function '{name}': it is a {type(found).__name__}, no function"
+            f"{cannot}: it is a class, whose call makes an object and no rewards; name a function, or an object made of "
+            f"it (`judge = {function}()`, then {where}:judge)"
         )
+    if not callable(found):
+        raise InputError(f"{cannot}: it is a {type(found).__name__}, no function")
     return found

@@ -3,15 +3,19 @@
 Tasks never import torch or transformers: they are strings, numbers and rules.
 """
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, cast
 
+import maxrl.tasks  # as a whole: the module that judges imports this one
 from maxrl.errors import InputError
 from maxrl.tasks.streams import Split, check_integer
+from maxrl.tasks.time_limits import told
 
 Message = dict[str, str]
 Prompt = str | list[Message]
@@ -19,6 +23,9 @@ Prompt = str | list[Message]
 _SHOWN_FAILURES = 10
 _AT_ONCE = 500
 """Problems whose completions are judged in one call of `score_many`."""
+
+NO_PROBLEM = "truth is no problem"
+"""The `reason` of an error about a truth that the task cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +86,14 @@ class SelfCheck:
     """… of how many tried."""
     failures: Sequence[str] = ()
     """The first few wrong verdicts, readable."""
+    failed_batches: int = 0
+    """Calls of `score_many` that gave no verdicts, so that `score` was asked one by one."""
 
     @property
     def passed(self) -> bool:
-        """Whether every gold was accepted and every corruption refused."""
-        return self.accepted == self.problems and dict(self.refused) == dict(self.tried)
+        """Whether every gold was accepted and every corruption refused, in batches too."""
+        right = self.accepted == self.problems and dict(self.refused) == dict(self.tried)
+        return right and not self.failed_batches
 
 
 class Task(Protocol):
@@ -119,7 +129,10 @@ class Task(Protocol):
         ...
 
     def score_many(self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
-        """A verdict per completion. A task that can judge several at once does it here, and bounds its own time."""
+        """A verdict per completion. A task that can judge several at once does it here, and bounds the time of each.
+
+        A call that takes longer than `time_limit`, and than a tenth of it per completion, counts as hanging.
+        """
         return [self.score(truth, completion) for truth, completion in zip(truths, completions, strict=True)]
 
     def demonstration(self, example: Example) -> str:
@@ -170,20 +183,24 @@ class Task(Protocol):
         """Gold accepted and corrupted gold refused, on `count` generated problems; on all of a split that has fewer.
 
         A problem is taken from the training stream, its demonstration is the gold, `corruptions` are what must be
-        refused. An error is no refusal.
+        refused. An error is no refusal, and a verifier that fails (see `judge`) has not passed.
 
         Raises:
-            InputError: the task has no demonstrations, or `count` is not a whole number ≥ 1.
+            InputError: the task has no demonstrations, `count` is not a whole number ≥ 1, or the task makes no proper
+                problems (see `draw_examples`), demonstrations or corruptions.
         """
         check_integer("count", count, 1)
         count = min(count, self.size("train") or count)
         accepted, failures = 0, list[str]()
-        tried, refused = Counter[str](), Counter[str]()
+        tried, refused, batches = Counter[str](), Counter[str](), list[str]()
         for start in range(0, count, _AT_ONCE):
-            examples = self.examples("train", min(_AT_ONCE, count - start), seed=seed, start=start)
+            examples = draw_examples(self, "train", min(_AT_ONCE, count - start), seed=seed, start=start)
             trials = [trial for example in examples for trial in self._trials(example)]
-            verdicts = self.score_many(
-                [example.truth for example, _, _ in trials], [text for _, _, text in trials]
+            verdicts = maxrl.tasks.judge(
+                self,
+                [example.truth for example, _, _ in trials],
+                [text for _, _, text in trials],
+                batch_failed=batches.append,
             )
             for (example, kind, text), verdict in zip(trials, verdicts, strict=True):
                 gold = kind is None
@@ -200,17 +217,90 @@ class Task(Protocol):
             accepted=accepted,
             refused=dict(refused),
             tried=dict(tried),
-            failures=tuple(failures[:_SHOWN_FAILURES]),
+            failures=tuple([*batches, *failures][:_SHOWN_FAILURES]),
+            failed_batches=len(batches),
         )
 
-    def _trials(self, example: Example) -> Iterator[tuple[Example, str | None, str]]:
-        gold = self.demonstration(example)
-        yield example, None, gold
-        for kind, corrupted in self.corruptions(example, gold):
-            yield example, kind, corrupted
+    def _trials(self, example: Example) -> list[tuple[Example, str | None, str]]:
+        """The gold of an example, without a name, and its corruptions."""
+        with _named(self, f"demonstration or corruptions of example '{example.id}'"):
+            gold = self.demonstration(example)
+            trials = [(None, gold), *self.corruptions(example, gold)]
+        for kind, text in trials:
+            if not isinstance(cast(object, text), str):
+                what = "its demonstration" if kind is None else f"its corruption '{kind}'"
+                raise InputError(
+                    f"task {self.name}: {what} of example '{example.id}' is a {type(text).__name__}, but a completion is a "
+                    "string"
+                )
+        return [(example, kind, text) for kind, text in trials]
 
     def _is_plain(self, verdict: Verdict) -> bool:
         """Whether a verdict was reached, with the reward that belongs to it."""
         if verdict.error is not None or verdict.reward is None:
             return False
         return math.isfinite(verdict.reward) if self.graded else verdict.reward == float(verdict.success)
+
+
+def draw_examples(task: Task, split: Split, count: int, *, seed: int = 0, start: int = 0) -> list[Example]:
+    """The examples that a task makes, checked: a user's own may make anything.
+
+    Raises:
+        InputError: the task raises, or does not give `count` whole examples; says what it gave and what is needed.
+    """
+    asked = f"examples({split!r}, {count}, seed={seed}, start={start})"
+    with _named(task, asked):
+        found = cast(object, task.examples(split, count, seed=seed, start=start))
+    if not isinstance(found, list):
+        raise InputError(f"task {task.name}: {asked} is a {type(found).__name__}; give a list of Example")
+    examples = cast("list[object]", found)
+    for number, example in enumerate(examples):
+        flaw = _flaw(example)
+        if flaw:
+            raise InputError(f"task {task.name}: item {number} of {asked} {flaw}")
+    if len(examples) != count:
+        raise InputError(
+            f"task {task.name}: {asked} gave {len(examples)} examples; give exactly as many as are asked for, and where a "
+            "split has no more, say how many in `size(split)`"
+        )
+    return cast("list[Example]", examples)
+
+
+def _flaw(example: object) -> str:
+    """What an example lacks; "" where it is whole."""
+    if not isinstance(example, Example):
+        return f"is a {type(example).__name__}; give Example(id=…, prompt=…, truth=…)"
+    id_, prompt, truth = cast("tuple[object, object, object]", (example.id, example.prompt, example.truth))
+    if not isinstance(id_, str):
+        return f"has an id that is a {type(id_).__name__}; give a string"
+    if not isinstance(truth, Mapping):
+        return f"has a truth that is a {type(truth).__name__}; give a dict of JSON types"
+    try:
+        json.dumps({**cast("Mapping[str, Any]", truth)})
+    except (TypeError, ValueError) as error:
+        return f"has a truth that is not JSON ({error}); give numbers, strings, lists and dicts"
+    if not isinstance(prompt, str) and not _are_messages(prompt):
+        return (
+            f"has a prompt that is a {type(prompt).__name__}; give a text, or messages like "
+            '[{"role": "user", "content": "…"}]'
+        )
+    return ""
+
+
+def _are_messages(prompt: object) -> bool:
+    messages = cast("list[Any]", prompt) if isinstance(prompt, list) else []
+    return bool(messages) and all(
+        isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        for message in messages
+    )
+
+
+@contextmanager
+def _named(task: Task, what: str) -> Generator[None]:
+    """Turns whatever a user's task raises into one line that says what, and where."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"task {task.name}: {what} raised {told(error)}") from error

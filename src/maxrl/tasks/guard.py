@@ -2,15 +2,12 @@
 
 import logging
 import math
-import signal
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import FrameType
 from typing import Any, cast
 
 from maxrl.tasks.base import Task, Verdict
+from maxrl.tasks.time_limits import TimeLimit, TimeUpError, comes_from_a_signal, told
 
 logger = logging.getLogger(__name__)
 
@@ -23,117 +20,84 @@ CRASHED, TOO_SLOW, NONSENSE, NOT_JUDGED = (
 FAILURES = (CRASHED, TOO_SLOW, NONSENSE, NOT_JUDGED)
 """Every `reason` of an error that is not the task's own."""
 
+NO_REASON = "verifier failed"
+"""Counts errors whose `reason` the task left empty."""
+
+BATCH_SHARE = 0.1
+"""Of `time_limit`, what each completion adds to the time that `score_many` may take: many workers share a batch."""
+
 MOST_TIMEOUTS = 3
 """Verdicts of one call that may run out of time; the others of the call are then left unjudged."""
 
-_AGAIN_AFTER = 0.05
-"""Seconds until the alarm goes off once more: a verifier may swallow any exception, this one included."""
+_MOST_KINDS = 20
+"""Warnings of one `FailureLog`: errors that differ in every word must not flood a log."""
+_LONGEST_ERROR = 500
 
 
-class TimeUpError(BaseException):
-    """Raised inside code that has used up its time; no Exception, so that `except Exception` does not swallow it."""
-
-    def __init__(self, limit: "TimeLimit") -> None:
-        super().__init__("time is up")
-        self.limit = limit
-
-
-class TimeLimit:
-    """Raises `TimeUpError` in a `with` block once it has run for `seconds`. Within another limit that one holds, too.
-
-    It comes as a signal to Python's interpreter: whatever waits, computes in Python or matches a regular expression is
-    interrupted. Not so one single call into C that never asks for signals (10**10**10), and an endless loop that swallows
-    whatever is raised in it (`except:`) ends by chance alone: such code belongs into a `maxrl.tasks.workers.WorkerPool`.
-    Outside the main thread, which alone can get signals, and on systems without them there is no limit.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._in_force = False
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-            return
-        self._outer_left, self._outer_interval = signal.getitimer(signal.ITIMER_REAL)
-        self._started = time.monotonic()
-        self._outer_handler = signal.signal(signal.SIGALRM, self._ring)
-        self._in_force = True
-        signal.setitimer(
-            signal.ITIMER_REAL, min(self._seconds, self._outer_left or self._seconds), _AGAIN_AFTER
-        )
-
-    def __exit__(self, *_: object) -> None:
-        if not self._in_force:
-            return
-        self._in_force = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._outer_handler)
-        if self._outer_left:
-            rest = self._outer_left - (time.monotonic() - self._started)
-            # Where its time is up it has rung in the block already, and does so again only if it was to.
-            signal.setitimer(
-                signal.ITIMER_REAL, rest if rest > 0 else self._outer_interval, self._outer_interval
-            )
-
-    def _ring(self, number: int, frame: FrameType | None) -> None:
-        if not self._in_force or _is_setting_limits(frame):
-            return
-        rest = self._seconds - (time.monotonic() - self._started)
-        if self._outer_left and rest > 0:  # it is the alarm that was set before this one
-            signal.setitimer(signal.ITIMER_REAL, min(rest, self._outer_interval or rest), _AGAIN_AFTER)
-            if callable(self._outer_handler):
-                self._outer_handler(number, frame)
-            return
-        raise TimeUpError(self)
-
-
-def _is_setting_limits(frame: FrameType | None) -> bool:
-    """Whether a limit is just being set or lifted, which no alarm may interrupt; it goes off again."""
-    while frame is not None:
-        if frame.f_code in (TimeLimit.__enter__.__code__, TimeLimit.__exit__.__code__):
-            return True
-        frame = frame.f_back
-    return False
-
-
-def judge(task: Task, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
+def judge(
+    task: Task,
+    truths: Sequence[Mapping[str, Any]],
+    completions: Sequence[str],
+    *,
+    batch_failed: Callable[[str], object] | None = None,
+) -> list[Verdict]:
     """A verdict per completion, whatever the task does.
 
     A verifier that crashes, takes longer than `task.time_limit` or returns nonsense (no `Verdict`, a field of another
     type, a reward that is NaN, infinite or no number, a reward and an error at once) gives an error, whose `reason` is one
-    of `FAILURES`. A batch that fails as a whole (`score_many` raises, or returns too few) is judged one by one. What passes
-    is `KeyboardInterrupt`, and the time limit of whoever called.
+    of `FAILURES`. A batch that fails as a whole (`score_many` raises, returns too few, or takes longer than `batch_seconds`)
+    is judged one by one; of these the third that runs out of time is the last. What passes is `KeyboardInterrupt`, whatever
+    else a signal handler of the program raises (`SystemExit` on SIGTERM, say), and the time limit of whoever called.
+
+    Args:
+        task: whose verifier it is.
+        truths: what the verifier sees of each problem.
+        completions: one for each of `truths`.
+        batch_failed: told why `score_many` failed; by default it is logged.
     """
-    own_batch = type(task).score_many is not Task.score_many
-    if own_batch:
-        try:
-            verdicts = task.score_many(truths, completions)
-            if len(verdicts) == len(completions):
-                return [checked_verdict(verdict) for verdict in verdicts]
-            logger.warning(
-                "task %s: score_many returned %d verdicts for %d completions, which are judged one by one",
-                task.name,
-                len(verdicts),
-                len(completions),
-            )
-        except (KeyboardInterrupt, TimeUpError):  # the user's, and the limit of whoever called
-            raise
-        except BaseException:
-            logger.warning("task %s: score_many failed; judging one by one", task.name, exc_info=True)
+    if type(task).score_many is not Task.score_many:
+        verdicts = _judge_batch(task, truths, completions)
+        if not isinstance(verdicts, Verdict):
+            return verdicts
+        problem = f"score_many failed on {len(completions)} completions: {verdicts.error}"
+        if batch_failed is not None:
+            batch_failed(problem)
+        else:
+            logger.warning("task %s: %s. They are judged one by one", task.name, problem)
     hung = 0
     judged: list[Verdict] = []
     for truth, completion in zip(truths, completions, strict=True):
         if hung >= MOST_TIMEOUTS:
             judged.append(failed(NOT_JUDGED, f"{hung} of this batch took longer than {task.time_limit:g} s"))
             continue
-        judged.append(checked_verdict(attempt(partial(task.score, truth, completion), task.time_limit)))
+        call = partial(task.score, truth, completion)
+        judged.append(checked_verdict(attempt(call, task.time_limit, f"task {task.name}: score")))
         hung += judged[-1].reason == TOO_SLOW
     return judged
 
 
-def attempt(call: Callable[[], Any], seconds: float) -> Any:
+def batch_seconds(task: Task, completions: int) -> float:
+    """How long `score_many` may take: `task.time_limit`, and for large batches a tenth of it per completion."""
+    return task.time_limit * max(1.0, BATCH_SHARE * completions)
+
+
+def _judge_batch(
+    task: Task, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]
+) -> list[Verdict] | Verdict:
+    """The verdicts of `score_many`, or an error that says why there are none."""
+
+    def call() -> list[Verdict] | Verdict:
+        verdicts = task.score_many(truths, completions)
+        if len(verdicts) != len(completions):
+            return failed(NONSENSE, f"returned {len(verdicts)} verdicts")
+        return [checked_verdict(verdict) for verdict in verdicts]
+
+    return attempt(call, batch_seconds(task, len(completions)), f"task {task.name}: score_many")
+
+
+def attempt(call: Callable[[], Any], seconds: float, what: str = "a verifier") -> Any:
     """What a call returns, or the error it ends with as a `Verdict`."""
-    limit = TimeLimit(seconds)
+    limit = TimeLimit(seconds, what)
     try:
         with limit:
             return call()
@@ -143,8 +107,54 @@ def attempt(call: Callable[[], Any], seconds: float) -> Any:
         return failed(TOO_SLOW, f"took longer than {seconds:g} s")
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 — foreign code may fail in any way, sys.exit() included
-        return failed(CRASHED, _told(error))
+    except BaseException as error:  # foreign code may fail in any way, sys.exit() included
+        if comes_from_a_signal(error):
+            raise
+        logger.debug("%s failed", what, exc_info=True)
+        return failed(CRASHED, told(error))
+
+
+class FailureLog:
+    """Warns of errors, once for each kind of them: they are no zeros, and must not pass unseen.
+
+    A kind is the `reason` with the first word of the error (an exception's type, say); without a reason, the error's first
+    words.
+
+    Args:
+        who: what the warnings begin with.
+        consequence: what they end with.
+    """
+
+    def __init__(self, who: str, consequence: str) -> None:
+        self._who = who
+        self._consequence = consequence
+        self._warned: set[str] = set()
+
+    def tell(self, verdicts: Sequence[Verdict]) -> None:
+        """Warn of what is new among the errors of these verdicts."""
+        kinds: dict[str, list[Verdict]] = {}
+        for verdict in verdicts:
+            if verdict.error is not None:
+                words = verdict.error.split()[: 1 if verdict.reason else 3]
+                kinds.setdefault(" ".join([verdict.reason, *words]), []).append(verdict)
+        for kind, errors in kinds.items():
+            if kind in self._warned or len(self._warned) >= _MOST_KINDS:
+                continue
+            self._warned.add(kind)
+            logger.warning(
+                "%s: %d of %d completions got no verdict: %s: %s. %s",
+                self._who,
+                len(errors),
+                len(verdicts),
+                reason_of(errors[0]),
+                " ".join(str(errors[0].error).split())[:_LONGEST_ERROR],
+                self._consequence,
+            )
+
+
+def reason_of(verdict: Verdict) -> str:
+    """The phrase that a verdict is counted under; "" for a success."""
+    return verdict.reason or (NO_REASON if verdict.error is not None else "")
 
 
 def checked_verdict(verdict: object) -> Verdict:
@@ -188,13 +198,6 @@ def is_reward(value: object) -> bool:
 def failed(reason: str, error: str) -> Verdict:
     """The verdict of a verifier that reached none."""
     return Verdict(success=False, reward=None, reason=reason, error=error)
-
-
-def _told(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 — an exception may be unable to say what it is
-        return type(error).__name__
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any, ClassVar, Literal, cast, get_args
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.tasks.base import Example, Task, Verdict, Vocabulary
+from maxrl.tasks.base import NO_PROBLEM, Example, Task, Verdict, Vocabulary
 from maxrl.tasks.maze_generators import GENERATORS
 from maxrl.tasks.maze_grid import (
     ACTIONS,
@@ -162,7 +162,7 @@ class Maze(Task):
         """
         grid = _read(truth)
         if isinstance(grid, str):
-            return Verdict(success=False, reward=None, error=grid)
+            return Verdict(success=False, reward=None, reason=NO_PROBLEM, error=grid)
         reason = _refusal(grid, completion)
         return Verdict(success=not reason, reward=0.0 if reason else 1.0, reason=reason)
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, ClassVar, cast
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.tasks.base import Example, SelfCheck, Task, Verdict, Vocabulary
+from maxrl.tasks.base import NO_PROBLEM, Example, SelfCheck, Task, Verdict, Vocabulary
 from maxrl.tasks.guard import judge
 from maxrl.tasks.streams import Split, check_integer
 
@@ -57,6 +57,7 @@ class Mixture(Task):
     """
 
     name: ClassVar[str] = "mixture"
+    time_limit: ClassVar[float] = math.inf  # the parts have limits of their own
 
     parts: tuple[Part, ...] = field(metadata={"help": "the tasks with their shares"})
 
@@ -129,7 +130,7 @@ class Mixture(Task):
         for row, truth in enumerate(truths):
             read = self._read(truth)
             if isinstance(read, str):
-                verdicts[row] = Verdict(success=False, reward=None, error=read)
+                verdicts[row] = Verdict(success=False, reward=None, reason=NO_PROBLEM, error=read)
                 continue
             part, own = read
             rows[part.name].append(row)
@@ -231,6 +232,7 @@ class Mixture(Task):
             },
             tried={f"{n}: {kind}": many for n, check in checks.items() for kind, many in check.tried.items()},
             failures=tuple(failures[:_SHOWN_FAILURES]),
+            failed_batches=sum(check.failed_batches for check in checks.values()),
         )
 
     def _before(self, part: Part, number: int) -> int:

@@ -12,7 +12,7 @@ from re import compile as regex
 from typing import Any, ClassVar, Literal, cast, get_args
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.tasks.base import Example, Prompt, Task, Verdict, Vocabulary
+from maxrl.tasks.base import NO_PROBLEM, Example, Prompt, Task, Verdict, Vocabulary
 from maxrl.tasks.streams import Split, check_integer, problem_streams, random_stream
 
 PromptFormat = Literal["chat", "compact"]
@@ -117,9 +117,13 @@ class SubsetSum(Task):
         """
         problem = _read(truth)
         if isinstance(problem, str):
-            return Verdict(success=False, reward=None, error=problem)
+            return Verdict(success=False, reward=None, reason=NO_PROBLEM, error=problem)
         reason = _refusal(*problem, completion)
         return Verdict(success=not reason, reward=0.0 if reason else 1.0, reason=reason)
+
+    def score_many(self, truths: Sequence[Mapping[str, Any]], completions: Sequence[str]) -> list[Verdict]:
+        """A verdict per completion, as by `score`; its time is proportional to their length, and needs no guard."""
+        return [self.score(truth, completion) for truth, completion in zip(truths, completions, strict=True)]
 
     def demonstration(self, example: Example) -> str:
         """A solution drawn uniformly from all subsets of positions that solve the example, in list order.

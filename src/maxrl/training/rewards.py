@@ -8,6 +8,8 @@ from typing import Any
 from datasets import Dataset
 
 from maxrl.tasks import Prompt, Split, Task, Verdict, judge
+from maxrl.tasks.base import draw_examples
+from maxrl.tasks.guard import FailureLog, reason_of
 
 # Arrow wants one type per column and tasks are free in theirs, so the truth travels as JSON.
 TRUTH_COLUMN = "truth"
@@ -19,8 +21,11 @@ def task_dataset(task: Task, split: Split, count: int, *, seed: int = 0) -> Data
     Returns:
         Columns `prompt` (text or chat messages), `truth` (JSON text for `TaskReward`) and `id`; and `task` where examples
         name the one of several that they belong to.
+
+    Raises:
+        InputError: the task makes no proper examples (see `draw_examples`).
     """
-    examples = task.examples(split, count, seed=seed)
+    examples = draw_examples(task, split, count, seed=seed)
     columns: dict[str, list[Any]] = {
         "prompt": [example.prompt for example in examples],
         TRUTH_COLUMN: [json.dumps(dict(example.truth)) for example in examples],
@@ -47,18 +52,25 @@ class TaskReward:
     """A task's verifier in TRL's calling convention; never raises, see `maxrl.tasks.judge`.
 
     Returns 1.0 or 0.0 (or the task's graded reward) per completion, and None where the verifier itself failed:
-    such a rollout leaves its group. Logs, when called by a trainer, `verifier/{reason}`, the fraction of completions
-    refused, or not judged, for each reason, and `components/{name}`, the mean of each part of the reward over the
-    completions that have it. The trainer logs `verifier/errors`, the fraction that the verifier failed on.
+    such a rollout leaves its group, and the first of each kind is warned of. Logs, when called by a trainer,
+    `verifier/{reason}`, the fraction of completions refused, or not judged, for each reason, and `components/{name}`, the
+    mean of each part of the reward over the completions that have it. The trainer logs `verifier/errors`, the fraction that
+    the verifier failed on.
     """
 
     none_is_failure = True
     """For `guarded`: a task that gives no reward has failed to judge."""
+    tells_failures = True
+    """For `guarded`: counts and warns of its failures itself."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.__name__ = task.name
         self._reasons: set[str] = set()
+        self._failures = FailureLog(
+            f"task {task.name}",
+            "Such rollouts leave their groups; their fraction is logged as verifier/errors",
+        )
 
     def __call__(
         self,
@@ -70,13 +82,14 @@ class TaskReward:
     ) -> list[float | None]:
         texts = [completion_text(completion) for completion in completions]
         verdicts = judge(self.task, [json.loads(row) for row in truth], texts)
+        self._failures.tell(verdicts)
         if log_metric is not None:
             for name, value in self._metrics(verdicts).items():
                 log_metric(name, value)
         return [verdict.reward for verdict in verdicts]
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        reasons = Counter(verdict.reason for verdict in verdicts if verdict.reason)
+        reasons = Counter(reason for verdict in verdicts if (reason := reason_of(verdict)))
         # What was ever logged is logged at 0, too: a mean over batches would else leave those without it out.
         self._reasons |= reasons.keys()
         metrics = {f"verifier/{reason}": reasons[reason] / len(verdicts) for reason in sorted(self._reasons)}
