@@ -117,16 +117,73 @@ else:
 print("held 20")
 """
 
-BURN_TOGETHER = """
+# As above, in processes whose first thread has ended: they look like zombies, and have no memory that /proc shows.
+ALLOCATE_BEHIND_ENDED_THREADS = """
+import ctypes, os, signal, sys, threading, time
+children, each = int(sys.argv[1]), int(sys.argv[2]) << 20
+holding, hold = os.pipe()
+
+def allocate():
+    while b") Z " not in open("/proc/self/stat", "rb").read():
+        time.sleep(0.01)
+    block = bytearray(b"x") * each
+    os.write(hold, b"x")
+    time.sleep(30)
+
+started = []
+for _ in range(children):
+    started.append(os.fork())
+    if started[-1] == 0:
+        threading.Thread(target=allocate).start()
+        ctypes.CDLL(None).pthread_exit(None)
+for _ in range(children):
+    os.read(holding, 1)
+time.sleep(0.2)
+for child in started:
+    os.kill(child, signal.SIGKILL)
+print("held", children * each >> 20)
+"""
+
+# Some kilobyte of the kernel's each.
+MAKE_EMPTY_FILES = """
 import os, time
+for number in range(25000):
+    os.close(os.open(str(number), os.O_CREAT))
+time.sleep(0.2)
+print("made")
+"""
+
+# One after the other, each less than the limit, all together more: reaped, or ended and not
+# reaped, or with their first thread ended.
+BURN_IN_TURN = """
+import ctypes, os, signal, sys, threading, time
+kind = sys.argv[1]
+burning, burnt = os.pipe()
+
+def burn():
+    while time.process_time() < 0.2:
+        pass
+    os.write(burnt, b"x")
+    if kind == "behind":
+        time.sleep(30)
+    os._exit(0)
+
+started = []
 for _ in range(3):
-    if os.fork() == 0:
-        while time.process_time() < 0.2:
-            pass
-        os._exit(0)
-for _ in range(3):
-    os.wait()
-print("burnt", sum(os.times()[:4]))
+    started.append(os.fork())
+    if started[-1] == 0:
+        if kind == "behind":
+            threading.Thread(target=burn).start()
+            ctypes.CDLL(None).pthread_exit(None)
+        burn()
+    os.read(burning, 1)
+    if kind == "reaped":
+        os.wait()
+time.sleep(0.2)
+if kind == "behind":
+    for child in started:
+        os.kill(child, signal.SIGKILL)
+print("burnt")
 """
 
 # Twenty megabytes, in files small enough each.
@@ -172,6 +229,49 @@ for entry in filter(str.isdigit, os.listdir("/proc")):
     if f"VICTIM={sys.argv[1]}".encode() in environment:
         os.kill(int(entry), signal.SIGKILL)
         print("killed")
+"""
+
+# Outside the attack's own; with no handler for SIGINT, unlike Python and the shells.
+PARENT = """
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+subprocess.run(sys.argv[1:])
+"""
+
+SIGNAL_THE_PARENT = """
+import os, sys, time
+os.kill(os.getppid(), int(sys.argv[1]))
+time.sleep(0.2)
+print("sent")
+"""
+
+# A shell that has no CPU time left is killed by the kernel once it takes some: to reap what has ended.
+END_THE_PARENT = """
+import os, resource, time
+resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))
+while True:
+    if (child := os.fork()) == 0:
+        os._exit(os.fork() == 0)  # both are the shell's to reap, one as an orphan
+    os.waitpid(child, 0)
+"""
+
+READ_THE_LOG = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.klogctl(3, ctypes.create_string_buffer(4096), 4096) < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+print("read")
+"""
+
+SOCKETS = """
+import socket
+for family in range(1, 46):
+    for kind in (1, 2, 3, 5):
+        try:
+            socket.socket(family, kind).close()
+        except OSError:
+            continue
+        print(family)
 """
 
 # For the inside only: everything that can be signalled.

@@ -25,6 +25,7 @@ from tests.adversarial.users import (
     copy_sandbox,
     listed,
     missing,
+    need_root,
     public_folder,
     sandbox_command,
     tool,
@@ -45,12 +46,12 @@ def user(request: pytest.FixtureRequest) -> Iterator[User]:
     tool("bwrap", "bubblewrap")
     if reason := sandbox_reason():
         missing(f"what the sandbox needs ({reason})", "bubblewrap")
-    root = os.geteuid() == 0
-    if request.param == "root" and not root:
-        pytest.skip("the tests are not run by root")
+    if request.param == "root":
+        need_root()
     folder = public_folder()
     copy_sandbox(folder)
-    made = User(request.param, NOBODY if root and request.param != "root" else [], folder)
+    other = os.geteuid() == 0 and request.param != "root"
+    made = User(request.param, NOBODY if other else [], folder)
     yield made
     made.close()
     shutil.rmtree(folder)
@@ -92,6 +93,15 @@ def test_what_is_readable_can_be_read_and_not_written(user: User, secret: Path, 
     assert SECRET in outcome.stdout.decode()
     assert b"Read-only" in outcome.stderr
     assert secret.read_text() == before + "x\n"
+
+
+def test_this_package_cannot_be_read_where_it_lies_in_a_folder_that_can(user: User, ground: Path) -> None:
+    (user.path / "beside").write_text("beside\n")
+    attack = ["sh", "-c", f"cat '{user.path}/maxrl/errors.py'; cat '{user.path}/beside'"]
+    assert b"class MaxRLError" in user.outside(attack, folder=ground).stdout
+    outcome = user.inside(attack, readable=[str(user.path)])
+    assert outcome.stdout == b"beside\n"
+    assert b"No such file" in outcome.stderr
 
 
 def test_folders_of_others_are_not_there(user: User, ground: Path) -> None:
@@ -189,6 +199,24 @@ def test_no_server_can_be_reached(user: User, ground: Path, kind: str) -> None:
         server.close()
 
 
+def test_no_other_kind_of_socket_can_be_made(user: User, ground: Path) -> None:
+    confined = {"1", "2", "10", "16"}  # unix, IPv4, IPv6, netlink
+    families = set(user.outside([PYTHON, "-c", attacks.SOCKETS], folder=ground).stdout.decode().split())
+    assert {"1", "2"} <= set(user.inside([PYTHON, "-c", attacks.SOCKETS]).stdout.decode().split()) <= confined
+    if families <= confined:
+        pytest.skip("this machine has no others")
+
+
+def test_the_log_of_the_kernel_cannot_be_read(user: User, ground: Path) -> None:
+    outside, inside = (
+        run([PYTHON, "-c", attacks.READ_THE_LOG])
+        for run in (lambda command: user.outside(command, folder=ground), user.inside)
+    )
+    # To others than root it can be closed anyway.
+    assert outside.stdout == b"read\n" or user.name != "root"
+    assert (inside.stdout, inside.stderr) == (b"", b"Function not implemented\n")
+
+
 def test_no_message_queue_can_be_reached(user: User, ground: Path) -> None:
     libc = ctypes.CDLL(None)
     name = f"/maxrl-{uuid4()}"
@@ -245,6 +273,22 @@ def test_memory_of_all_processes_is_bounded(user: User, ground: Path, kind: str)
     assert outcome.stdout == b""
 
 
+@pytest.mark.parametrize("mode", ["bubblewrap", "limits_only"])
+def test_memory_behind_ended_threads_is_bounded(user: User, ground: Path, mode: str) -> None:
+    command = [PYTHON, "-c", attacks.ALLOCATE_BEHIND_ENDED_THREADS, "4", "50"]
+    assert user.outside(command, folder=ground).stdout == b"held 200\n"
+    outcome = user.inside(command, limits=Limits(memory_mb=150), mode=mode)
+    assert outcome.status == "memory"
+    assert outcome.stdout == b""
+
+
+def test_memory_for_files_without_content_is_bounded(user: User, ground: Path) -> None:
+    command = [PYTHON, "-c", attacks.MAKE_EMPTY_FILES]
+    assert user.outside(command, folder=ground).stdout == b"made\n"
+    outcome = user.inside(command, limits=Limits(memory_mb=20))
+    assert (outcome.status, outcome.stdout) == ("memory", b"")
+
+
 @pytest.mark.parametrize("kind", ["file", "segment"])
 def test_memory_cannot_be_held_out_of_sight(user: User, ground: Path, kind: str) -> None:
     command = [PYTHON, "-c", attacks.ALLOCATE_OUT_OF_SIGHT, kind]
@@ -254,9 +298,10 @@ def test_memory_cannot_be_held_out_of_sight(user: User, ground: Path, kind: str)
     assert b"not implemented" in outcome.stderr
 
 
-def test_cpu_time_of_all_processes_is_bounded(user: User, ground: Path) -> None:
-    command = [PYTHON, "-c", attacks.BURN_TOGETHER]
-    assert user.outside(command, folder=ground).stdout.startswith(b"burnt")
+@pytest.mark.parametrize("kind", ["reaped", "not reaped", "behind"])
+def test_cpu_time_of_all_processes_is_bounded(user: User, ground: Path, kind: str) -> None:
+    command = [PYTHON, "-c", attacks.BURN_IN_TURN, kind]
+    assert user.outside(command, folder=ground).stdout == b"burnt\n"
     outcome = user.inside(command, limits=Limits(cpu_seconds=0.3, wall_seconds=20))
     assert outcome.status == "cpu time"
     assert outcome.stdout == b""
@@ -412,6 +457,28 @@ def test_no_process_outside_can_be_signalled(user: User, ground: Path) -> None:
         assert (outcome.ok, outcome.stdout) == (True, b"")
         assert second.poll() is None
         second.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_the_parent_cannot_be_signalled(user: User, ground: Path, number: signal.Signals) -> None:
+    attack = [PYTHON, "-c", attacks.SIGNAL_THE_PARENT, str(int(number))]
+    parent = [PYTHON, "-c", attacks.PARENT]
+    assert user.outside([*parent, *attack], folder=ground).returncode == -number
+    outcome = user.inside(attack)
+    assert outcome.ok
+    assert outcome.stdout == b"sent\n"
+
+
+def test_the_parent_has_no_more_than_the_program(user: User) -> None:
+    # The program can take it over with a debugger's system calls.
+    outcome = user.inside(["sh", "-c", "cat /proc/1/limits > parent; cmp parent /proc/self/limits"])
+    assert outcome.ok, outcome
+
+
+def test_who_ends_the_parent_is_killed_and_nothing_else_is(user: User) -> None:
+    outcome = user.inside([PYTHON, "-c", attacks.END_THE_PARENT])
+    assert (outcome.status, outcome.signal) == ("signalled", signal.SIGKILL)
+    assert user.inside(["true"]).ok
 
 
 def test_its_own_processes_cannot_stop_the_sandbox(user: User) -> None:

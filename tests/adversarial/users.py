@@ -39,7 +39,19 @@ while True:
 
 def missing(what: str, package: str) -> NoReturn:
     """Skips; fails where every tool must be there."""
-    reason = f"{what} is missing; install the package {package}"
+    lacking(f"{what} is missing; install the package {package}")
+
+
+def need_root() -> None:
+    """Skips unless the tests are run by root; fails where nothing may be left out."""
+    if os.geteuid() != 0:
+        lacking(
+            "the half of the attacks that root makes needs root: run the tests as root too (sudo make test)"
+        )
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skips; fails where nothing may be left out."""
     if os.environ.get("CI") or os.environ.get("MAXRL_REQUIRE_TOOLS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -5,6 +5,7 @@ import platform
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -12,22 +13,23 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from errno import ENOSYS
+from errno import EAFNOSUPPORT, ENOSPC, ENOSYS
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.adversarial import attacks
-from tests.adversarial.users import listed, missing, tool
+from tests.adversarial.users import listed, missing, sandbox_command, tool
 
 from maxrl.errors import InputError
 from maxrl.tasks import sandbox_bubblewrap, sandbox_limits_only, sandbox_supervisor
 from maxrl.tasks.sandbox import Limits, Outcome, Sandbox, SandboxError, make_sandbox, sandbox_reason
 from maxrl.tasks.sandbox_bubblewrap import Bubblewrap, command_line
-from maxrl.tasks.sandbox_filter import MACHINES, system_call_filter
+from maxrl.tasks.sandbox_filter import FAMILIES, MACHINES, system_call_filter
 from maxrl.tasks.sandbox_limits_only import LimitsOnly, kill_session
-from maxrl.tasks.sandbox_supervisor import Exchange, Ready, started, supervise
+from maxrl.tasks.sandbox_supervisor import Exchange, Ready, started, supervise, usage
+from maxrl.tasks.sandbox_terms import checked_readable
 
 MODES = ["bubblewrap", "limits_only"]
 
@@ -129,6 +131,22 @@ def test_input_need_not_be_read(sandbox: Sandbox) -> None:
     assert outcome.stdout == b"on\n"
 
 
+def test_input_that_the_program_filled_in_between_is_tried_again(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It can open its own input for writing, and fill it after it was seen to have room.
+    write, refusals = os.write, [BlockingIOError(), BlockingIOError()]
+
+    def often_full(fd: int, data: bytes) -> int:
+        if refusals:
+            raise refusals.pop()
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", often_full)
+    assert sandbox.run(["cat"], stdin=b"in").stdout == b"in"
+    assert refusals == []
+
+
 def test_outputs_may_be_closed_early(sandbox: Sandbox) -> None:
     outcome = sandbox.run(["sh", "-c", "echo out; echo err >&2; exec >&- 2>&-; sleep .1; exit 5"])
     assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (5, b"out\n", b"err\n")
@@ -173,6 +191,17 @@ def test_collected_files(sandbox: Sandbox) -> None:
         limits=Limits(file_mb=1),
     )
     assert list(small.collected) == ["edge"]
+
+
+def test_no_signal_is_ignored_that_the_caller_does_not_ignore(sandbox: Sandbox) -> None:
+    def ignored(status: str) -> int:
+        return int(status.split("SigIgn:")[1].split()[0], 16)
+
+    of_python = (
+        1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+    )  # its own, which its children do not inherit
+    expected = ignored(Path("/proc/self/status").read_text()) & ~of_python
+    assert ignored(sandbox.run(["grep", "SigIgn", "/proc/self/status"]).stdout.decode()) == expected
 
 
 def test_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +279,88 @@ def test_processes(sandbox: Sandbox) -> None:
         assert outcome.status == "processes"
 
 
+def test_limits_above_those_of_the_caller(sandbox: Sandbox) -> None:
+    run = sandbox_command({"command": ["true"]}).replace("make_sandbox()", f"make_sandbox('{sandbox.name}')")
+    program = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); {run}"
+    called = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if sandbox.name == "limits_only" and "exit_code=0" in called.stdout:
+        return  # without isolation root can raise them
+    assert "Error: the sandbox" in called.stderr
+    assert "failed to set the NOFILE resource limit" in called.stderr
+
+
+def _process(
+    proc: Path,
+    number: int,
+    *,
+    state: str = "S",
+    session: int = 7,
+    cpu: tuple[int, ...] = (0, 0, 0, 0),
+    threads: int = 1,
+    status: str = "",
+) -> Path:
+    """One of a made-up /proc. After the session 7 fields, four times in ticks, 2 fields, the number of threads."""
+    folder = proc / str(number)
+    folder.mkdir()
+    fields = [f"{number} (a) Z 1 1)", state, "1", "1", str(session), *"0123456", *map(str, cpu)]
+    fields += ["20", "0", str(threads), "0"]
+    (folder / "stat").write_text(" ".join(fields))
+    (folder / "status").write_text(status)
+    (folder / "task").mkdir()
+    _thread(folder, number, status)
+    return folder
+
+
+def _thread(process: Path, number: int, status: str | None) -> None:
+    (process / "task" / str(number)).mkdir()
+    if status is not None:
+        (process / "task" / str(number) / "status").write_text(status)
+
+
+def _used(proc: Path, session: int | None = None) -> tuple[list[int], float, int]:
+    fd = os.open(proc, os.O_RDONLY)
+    try:
+        used = usage(fd, session)
+    finally:
+        os.close(fd)
+    return sorted(used.processes), used.cpu_seconds * os.sysconf("SC_CLK_TCK"), used.resident_kb
+
+
+def test_what_counts_as_memory(tmp_path: Path) -> None:
+    lines = ["Name:\tRssAnon: 9 kB", "VmRSS:\t 999 kB", "RssAnon:\t    1 kB", "RssFile:\t  999 kB"]
+    lines += ["RssShmem:\t   20 kB", "VmSwap:\t     300 kB", "HugetlbPages:\t  4000 kB", ""]
+    _process(tmp_path, 2, cpu=(1, 20, 300, 4000), status="\n".join(lines))
+    (tmp_path / "meminfo").touch()
+    assert _used(tmp_path) == ([2], 4321, 4321)
+
+
+def test_a_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
+    process = _process(tmp_path, 2, state="Z", cpu=(5, 0, 0, 0), threads=4, status="State: Z\n")
+    _thread(process, 30, "RssAnon: 70 kB\n")
+    _thread(process, 31, "State: Z\n")  # ended, and held by a tracer
+    _thread(process, 32, None)  # gone since it was listed
+    assert _used(tmp_path) == ([2], 5, 70)
+
+
+def test_a_process_whose_threads_end_faster_than_they_are_looked_at(tmp_path: Path) -> None:
+    _thread(_process(tmp_path, 2, state="Z", cpu=(5, 0, 0, 0), threads=2), 30, None)
+    assert _used(tmp_path) == ([], 5, 0)
+
+
+def test_processes_that_have_ended_or_are_gone(tmp_path: Path) -> None:
+    (_process(tmp_path, 2, state="Z", cpu=(5, 0, 0, 0)) / "status").unlink()  # there is no need to look
+    _process(tmp_path, 3, cpu=(6, 0, 0, 0), status="State: Z\n")  # ended between the two looks
+    (tmp_path / "4").mkdir()
+    assert _used(tmp_path) == ([], 11, 0)
+
+
+def test_processes_of_other_sessions(tmp_path: Path) -> None:
+    for number, session in ((2, 7), (3, 8), (4, 7)):
+        _process(tmp_path, number, session=session, cpu=(1, 0, 0, 0), status="RssAnon: 10 kB\n")
+    assert _used(tmp_path, 7) == ([2, 4], 2, 20)
+    assert _used(tmp_path) == ([2, 3, 4], 3, 30)
+
+
 NUMBERS = ["cpu_seconds", "wall_seconds"]
 WHOLE_NUMBERS = ["memory_mb", "processes", "file_mb", "disk_mb", "output_kb"]
 
@@ -309,17 +420,24 @@ def test_arguments_refused(sandbox: Sandbox, arguments: dict[str, Any], message:
         ("/dev/null", "has its own"),
     ],
 )
-def test_paths_that_cannot_be_made_readable(isolated: Bubblewrap, path: str, message: str) -> None:
+def test_paths_that_cannot_be_made_readable(sandbox: Sandbox, path: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        isolated.run(["true"], readable=[path])
+        sandbox.run(["true"], readable=[path])
 
 
-def test_files_beyond_the_disk_are_refused(isolated: Bubblewrap) -> None:
+@pytest.mark.parametrize("path", ["/tmp/work", "/tmp/work/below"])
+def test_the_working_folder_is_its_own(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda _: True)
+    with pytest.raises(InputError, match="has its own"):
+        checked_readable(path)
+
+
+def test_files_beyond_the_disk_are_refused(sandbox: Sandbox) -> None:
     room = (1 << 20) - 16 * 4096
     limits = Limits(disk_mb=1)
-    assert isolated.run(["true"], files={"a": b"x" * (room - 4096), "b/c/d": b"x"}, limits=limits).ok
+    assert sandbox.run(["true"], files={"a": b"x" * (room - 4096), "b/c/d": b"x"}, limits=limits).ok
     with pytest.raises(InputError, match="do not fit in disk_mb=1"):
-        isolated.run(["true"], files={"a": b"x" * (room - 4096), "b": b"x", "c": b"x"}, limits=limits)
+        sandbox.run(["true"], files={"a": b"x" * (room - 4096), "b": b"x", "c": b"x"}, limits=limits)
 
 
 # --- Which modes there are, and where they cannot be used.
@@ -428,6 +546,18 @@ def test_a_sandbox_that_cannot_be_watched(isolated: Bubblewrap, monkeypatch: pyt
         isolated.run(["true"])
 
 
+def test_what_the_machine_refuses_is_a_failure_of_the_sandbox(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(SandboxError, match=r"the sandbox failed: .*No space left"):
+        sandbox.run(["true"], files={"a": b""})
+
+
 def _supervised(script: str, proc: int) -> Outcome:
     with started(["/bin/sh", "-c", f"echo; read -r _; {script}"], environment={}) as process:
         ready = Ready(process=process, folder=proc, proc=proc, session=None, kill=lambda: None)
@@ -464,6 +594,15 @@ def test_without_isolation_a_program_can_kill_its_shell() -> None:
     outcome = LimitsOnly().run(["sh", "-c", "kill -9 $PPID; sleep 30"])
     assert (outcome.status, outcome.signal) == ("signalled", signal.SIGKILL)
     assert outcome.seconds < 5
+
+
+def test_a_program_that_ends_its_sandbox_ends_itself_alone(
+    isolated: Bubblewrap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_supervisor, "_LOOK_EVERY", 0.0)  # its processes are looked at to the last
+    for _ in range(5):
+        outcome = isolated.run([tool("python3", "python3"), "-c", attacks.END_THE_PARENT])
+        assert (outcome.status, outcome.signal) == ("signalled", signal.SIGKILL)
 
 
 # --- How it ends.
@@ -522,6 +661,26 @@ def test_processes_in_groups_of_their_own_are_killed() -> None:
     assert listed(seconds) == []
 
 
+def test_processes_whose_first_thread_has_ended_are_killed() -> None:
+    leave = """
+import ctypes, os, threading, time
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    def stay():
+        while b") Z " not in open("/proc/self/stat", "rb").read():
+            time.sleep(0.01)
+        print(os.getpid(), flush=True)
+        os.close(1), os.close(2)
+        time.sleep(25)
+    threading.Thread(target=stay).start()
+    ctypes.CDLL(None).pthread_exit(None)
+time.sleep(0.5)
+"""
+    left = int(LimitsOnly().run([tool("python3", "python3"), "-c", leave]).stdout)
+    threads = Path(f"/proc/{left}/task").glob("*/status")
+    assert [thread for thread in threads if "RssAnon" in thread.read_text()] == []
+
+
 def test_killing_gives_up_on_what_multiplies(host: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox_limits_only, "_KILLING_SECONDS", 0.05)
     gone = 2**22 + 1  # above the kernel's largest process id
@@ -574,27 +733,81 @@ def test_command_line(as_root: bool, readable: list[str]) -> None:
 
 def test_system_folders_that_are_no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "islink", lambda _: False)
-    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/libx32")
+    monkeypatch.setattr(os.path, "isdir", {"/usr", "/bin"}.__contains__)
     line = command_line(["x"], {}, [], {}, Limits(), {"info": 3, "filter": 4}, as_root=False)
     assert line[line.index("/bin") - 1 :][:3] == ["--ro-bind", "/bin", "/bin"]
     assert "--symlink" not in line
     assert "/libx32" not in line
 
 
-def test_the_package_with_its_problems_and_answers_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("own", "readable", "covered"),
+    [
+        ("prefix/lib/own", "prefix", "prefix/lib/own"),
+        ("prefix/lib/own", "prefix/lib/own", "prefix/lib/own"),
+        ("prefix/lib/own", "link", "link/lib/own"),
+        ("link/lib/own", "prefix", "prefix/lib/own"),
+        ("prefix/lib/link", "prefix", None),  # the package proper lies elsewhere, and is not shown
+        ("prefix/lib/link", "elsewhere", "elsewhere/own"),
+        ("prefix/lib/own", "prefix/other", None),
+        ("prefix/lib/own", "prefix/lib/own/file", None),
+    ],
+)
+def test_this_package_is_covered_wherever_it_would_be_shown(
+    own: str, readable: str, covered: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("prefix/lib/own", "prefix/other", "elsewhere/own"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "prefix/lib/own/file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "prefix")
+    (tmp_path / "prefix/lib/link").symlink_to(tmp_path / "elsewhere/own")
+    monkeypatch.setattr(sandbox_bubblewrap, "_OWN_FOLDER", f"{tmp_path}/{own}")
+    path = f"{tmp_path}/{readable}"
+    fds = {"info": 3, "filter": 4}
+    line = command_line(["inside"], {}, [path], {}, Limits(), fds, as_root=False)
+    bound = next(at for at, word in enumerate(line) if word == "--ro-bind" and line[at + 2] == path)
+    after = line[bound + 3 :]
+    if covered is None:
+        assert "--tmpfs" not in after
+    else:
+        place = f"{tmp_path}/{covered}"
+        assert after[:4] == ["--tmpfs", place, "--remount-ro", place]
+
+
+def test_this_package_is_hidden_in_a_readable_folder(
+    isolated: Bubblewrap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "prefix" / "lib" / "own"
+    package.mkdir(parents=True)
+    (package / "answers").write_text("secret")
+    (package.parent / "beside").write_text("beside")
+    (tmp_path / "link").symlink_to(tmp_path / "prefix")
+    monkeypatch.setattr(sandbox_bubblewrap, "_OWN_FOLDER", str(package))
+    for shown in ("prefix", "link"):
+        folder = f"{tmp_path}/{shown}"
+        own = f"{folder}/lib/own"
+        show = f"cat {folder}/lib/beside; ls -A {own}; touch {own}/mine 2>&1; grep -r secret {folder}"
+        for readable in ([folder], [f"{folder}/lib", folder], [folder, f"{folder}/lib"]):
+            outcome = isolated.run(["sh", "-c", show], readable=readable)
+            assert outcome.stdout.startswith(b"beside")
+            assert b"Read-only" in outcome.stdout
+            assert b"secret" not in outcome.stdout
+
+
+def test_this_package_is_hidden_among_the_systems_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = "/usr/share/doc"  # as good as a folder of packages below /usr
     assert os.listdir(installed)
     monkeypatch.setattr(sandbox_bubblewrap, "_OWN_FOLDER", installed)
     outcome = make_sandbox().run(["sh", "-c", f"ls -A {installed} && ! touch {installed}/mine 2> /dev/null"])
-    assert (outcome.stdout, outcome.exit_code) == (b"", 0)
+    assert (outcome.stdout[:100], outcome.exit_code) == (b"", 0)
 
 
 # --- The filter of system calls, run here instruction by instruction.
 
 
-def _verdict(program: bytes, convention: int, number: int) -> int:
+def _verdict(program: bytes, convention: int, number: int, first: int = 0) -> int:
     instructions = list(struct.iter_unpack("=HBBI", program))
-    data = struct.pack("=iI", number, convention)
+    data = struct.pack("=iIQQ", number, convention, 0, first)
     place = loaded = 0
     while True:
         code, yes, no, value = instructions[place]
@@ -612,13 +825,23 @@ def _verdict(program: bytes, convention: int, number: int) -> int:
                 raise AssertionError(code)
 
 
+ALLOWED, REFUSED = 0x7FFF0000, 0x50000 | ENOSYS
+
+
 @pytest.mark.parametrize("machine", sorted(MACHINES))
 def test_filter(machine: str) -> None:
     program = system_call_filter(machine)
-    convention, refused = MACHINES[machine]
-    numbers = set(refused.values())
-    verdicts = {number: _verdict(program, convention, number) for number in range(600)}
-    assert {number for number, verdict in verdicts.items() if verdict == 0x50000 | ENOSYS} == numbers
-    assert {verdicts[number] for number in set(verdicts) - numbers} == {0x7FFF0000}
-    assert _verdict(program, 0x40000003, 1) == 0x50000 | ENOSYS  # 32-bit programs
-    assert _verdict(program, convention, 0x40000001) == 0x50000 | ENOSYS  # x32
+    convention, calls = MACHINES[machine]
+    sockets = {calls["socket"], calls["socketpair"]}
+    refused = set(calls.values()) - sockets
+    verdicts = {number: _verdict(program, convention, number, first=1) for number in range(600)}
+    assert {number for number, verdict in verdicts.items() if verdict == REFUSED} == refused
+    assert {verdicts[number] for number in set(verdicts) - refused} == {ALLOWED}
+    assert _verdict(program, 0x40000003, 1) == REFUSED  # 32-bit programs
+    assert _verdict(program, convention, 0x40000001) == REFUSED  # x32
+    for call in sockets:
+        families = {family: _verdict(program, convention, call, first=family) for family in range(64)}
+        assert {family for family, verdict in families.items() if verdict == ALLOWED} == set(FAMILIES)
+        assert {families[family] for family in set(families) - set(FAMILIES)} == {0x50000 | EAFNOSUPPORT}
+        # The kernel looks at the lower half alone.
+        assert _verdict(program, convention, call, first=40 + (1 << 32)) == 0x50000 | EAFNOSUPPORT

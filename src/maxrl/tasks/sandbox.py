@@ -5,36 +5,41 @@ Two modes, chosen by name; one never stands in for the other.
 `bubblewrap` isolates. Each claim has an attack in the tests that works outside:
 
 - Files: the program sees the system's programs and libraries (/usr and its kin, /etc/alternatives, the loader's cache) and
-  what the caller names in `readable`, all read-only; nothing else of the machine, at compile time as at run time. It can
-  write in /tmp alone, which is its own memory of `disk_mb` and gone afterwards.
-- Network: none; not even sockets of this machine's other programs.
+  what the caller names in `readable`, all read-only, without this package and the answers in it; nothing else of the
+  machine, at compile time as at run time. It can write in /tmp alone, which is its own memory of `disk_mb` and gone
+  afterwards.
+- Network: none; not even sockets of this machine's other programs, or of the machine around a virtual one.
 - Environment: what the caller names, and PATH, HOME, TMPDIR, LANG (and PWD) with values that say nothing of the machine.
 - Other processes: it sees none and can signal none. Its own all end with the call, whatever they did to get away, and
-  also when the caller is killed.
+  also when the caller is killed. The shell that waits for it has no more rights than the program, and no other limits: a
+  program that ends it has ended itself.
 - Privileges: user 65534 without capabilities, no way to gain any, no further user namespaces, none of the system calls
   in `sandbox_filter`. Root is not used: called by root, it runs as user 65534 from the start.
 - `Limits`: CPU time, wall time, memory, processes, size of files and of all files, output.
 
-It does not hide the kernel: version, processor, load and memory of the machine can be read in /proc, and time be measured.
-A flaw in the kernel that an unprivileged program can use leads out. Between two looks (25 ms) a tree of processes can
-take more memory or CPU time than allowed, each process at most what it may alone. Not seen are: memory of the kernel for
-sockets, pipes and files without content; shared anonymous memory that its owner has told the kernel to unmap from it
-(bounded per process only). Where that matters, give the whole training run a container with a memory limit. CPU time of
-processes that their parent refuses to reap is lost; wall time bounds them. Whoever may write in /usr on this machine writes
-what judged programs read. A caller killed within the millisecond in which bubblewrap starts can leave a bubblewrap process
-behind that waits for ever, before any program has begun.
+It does not hide the kernel: its version, command line, load and memory, the processor and the file system of what is shown
+can be read in /proc, and time be measured. A flaw in the kernel that an unprivileged program can use leads out. Between two
+looks (25 ms) a tree of processes can take more memory or CPU time than allowed, each process at most what it may alone. Not
+seen are: memory of the kernel for sockets and pipes; shared anonymous memory that its owner has told the kernel to unmap
+from it (bounded per process only). Where that matters, give the whole training run a container with a memory limit. CPU
+time of processes whose parent has told the kernel to forget them (it ignores SIGCHLD) is lost; wall time bounds them. What
+the kernel counts per user (inotify, pages of pipes, message queues) a program shares with the user it runs as, and can use
+up while it runs. A socket or a named pipe below a `readable` path can be connected to and written to. Whoever may write in
+/usr on this machine writes what judged programs read. A caller killed within the millisecond in which bubblewrap starts can
+leave a bubblewrap process behind that waits for ever, before any program has begun.
 
 `limits_only` is no isolation: the program runs as the caller and can read, write, send and signal whatever the caller can;
 as root, everything. Kept are: an environment of its own, a private folder, the limits on CPU time, wall time, memory and
 output, the size of a single file; processes are counted 40 times a second. Its processes end with the call unless they leave
-the session (`setsid`); `disk_mb` is not kept. For programs that are trusted, or inside a container made for the purpose.
+the session (`setsid`). What the program writes is not held to `disk_mb`. For programs that are trusted, or inside a
+container made for the purpose.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.tasks import sandbox_bubblewrap, sandbox_limits_only
+from maxrl.tasks.sandbox_base import Sandbox
 from maxrl.tasks.sandbox_bubblewrap import Bubblewrap
 from maxrl.tasks.sandbox_limits_only import LimitsOnly
 from maxrl.tasks.sandbox_terms import Limits, Outcome, SandboxError, Status
@@ -56,44 +61,6 @@ _MODES = {
     "bubblewrap": (Bubblewrap, sandbox_bubblewrap.unavailable),
     "limits_only": (LimitsOnly, sandbox_limits_only.unavailable),
 }
-
-
-class Sandbox(Protocol):
-    """Runs programs, one per call; calls may come from several threads at once."""
-
-    @property
-    def name(self) -> str:
-        """The mode."""
-        ...
-
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        files: Mapping[str, bytes] = {},
-        stdin: bytes = b"",
-        limits: Limits = Limits(),  # noqa: B008 — frozen
-        readable: Sequence[str] = (),
-        collect: Sequence[str] = (),
-        environment: Mapping[str, str] = {},
-    ) -> Outcome:
-        """Runs `command` in a fresh working folder, and returns when none of its processes is left.
-
-        Args:
-            command: the program, looked up in /usr/bin and /bin unless it is a path, and its arguments.
-            files: put into the working folder before, under relative names; readable and executable.
-            stdin: what the program finds on its standard input.
-            limits: what it may use.
-            readable: absolute paths of this machine that it may read (a compiler's folder), at the same place.
-            collect: files of the working folder to hand back, by relative name. One that is missing, no regular file, a
-                link, reached through a link, or larger than `file_mb`, is left out.
-            environment: its environment variables, beside PATH, HOME, TMPDIR and LANG.
-
-        Raises:
-            InputError: a command, name, path or variable that cannot be used, or files beyond `disk_mb`.
-            SandboxError: the sandbox itself failed. Never for anything the program does.
-        """
-        ...
 
 
 def make_sandbox(mode: Mode = "bubblewrap") -> Sandbox:

@@ -12,25 +12,24 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from pathlib import Path
 from subprocess import Popen
 
-from maxrl.errors import InputError
+from maxrl.tasks.sandbox_base import Sandbox
 from maxrl.tasks.sandbox_filter import MACHINES, system_call_filter
-from maxrl.tasks.sandbox_supervisor import START, Ready, limited, started, supervise
-from maxrl.tasks.sandbox_terms import Limits, Outcome, SandboxError, check_arguments
+from maxrl.tasks.sandbox_supervisor import Ready, limited, started
+from maxrl.tasks.sandbox_terms import Limits, SandboxError
 
 _FOLDER = "/tmp/work"
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
 _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-"""Of this package, which holds problems with their answers; where it is installed below /usr it is hidden."""
+"""Of this package, which holds problems with their answers: hidden in whatever is shown."""
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 # Debian's `cc` and `ld` are links through the first; without the second the loader knows the standard folders only.
 _NEEDED_OF_ETC = ("/etc/alternatives", "/etc/ld.so.cache")
-_OWN = ("/proc", "/dev", "/tmp")
 
 _TOOLS = {"bwrap": "bubblewrap", "prlimit": "util-linux"}
 _TOOLS_OF_ROOT = {"setpriv": "util-linux", "unshare": "util-linux", "mount": "mount"}
@@ -45,50 +44,42 @@ mount -t tmpfs -o size=64k,mode=755 tmpfs "$near" || exit
 number=0
 while [ "$1" != -- ]; do
   if [ -d "$1" ]; then mkdir "$near/$number"; else : > "$near/$number"; fi
-  mount --bind "$1" "$near/$number" || exit
+  mount --rbind "$1" "$near/$number" || exit
   number=$((number + 1)); shift
 done
 shift
 exec "$@"
 """
 _FOLDERS_TO_COVER = ("/mnt", "/media", "/srv", "/opt", "/home")
-_PAGE = 4096
 
 
-@dataclass(frozen=True)
-class Bubblewrap:
-    """Runs programs in bubblewrap. Made by `maxrl.tasks.sandbox.make_sandbox`; safe to share between threads."""
+class Bubblewrap(Sandbox):
+    """Runs programs in bubblewrap."""
 
-    name: str = "bubblewrap"
+    name = "bubblewrap"
 
-    def run(
+    @contextmanager
+    def _begun(
         self,
         command: Sequence[str],
-        *,
-        files: Mapping[str, bytes] = {},
-        stdin: bytes = b"",
-        limits: Limits = Limits(),  # noqa: B008 — frozen
-        readable: Sequence[str] = (),
-        collect: Sequence[str] = (),
-        environment: Mapping[str, str] = {},
-    ) -> Outcome:
-        """See `maxrl.tasks.sandbox.Sandbox.run`."""
-        check_arguments(command, files, collect, environment)
-        _check_room(files, limits)
-        readable = [_checked_readable(path) for path in readable]
+        files: Mapping[str, bytes],
+        limits: Limits,
+        readable: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> Generator[Ready, None, None]:
+        prlimit = shutil.which("prlimit", path=_SYSTEM_PATH) or "prlimit"
+        inside = limited(prlimit, limits, command, count_processes=True)
         with ExitStack() as stack:
             told, tell = _pipe(stack)
             fds = {"info": tell, "filter": _memory_file(stack, system_call_filter(platform.machine()))}
             contents = {name: _memory_file(stack, content) for name, content in files.items()}
-            inside = [*_shell(limits, command)]
             arguments = command_line(
                 inside, contents, readable, environment, limits, fds, as_root=os.geteuid() == 0
             )
             process = stack.enter_context(
                 started(arguments, environment={}, pass_fds=(*fds.values(), *contents.values()))
             )
-            ready = stack.enter_context(_taken_in_hand(process, told))
-            return supervise(ready, stdin, limits, collect)
+            yield stack.enter_context(_taken_in_hand(process, told))
 
 
 def unavailable() -> str | None:
@@ -107,30 +98,6 @@ def unavailable() -> str | None:
             "user namespaces"
         )
     return None if tried.ok else f"a trial run of `true` failed: {tried}"
-
-
-def _check_room(files: Mapping[str, bytes], limits: Limits) -> None:
-    # Every file fills its last page; 16 pages for the folders.
-    needed = sum(-(-len(content) // _PAGE) for content in files.values()) * _PAGE + 16 * _PAGE
-    if needed > limits.disk_mb << 20:
-        raise InputError(f"files of {needed} bytes do not fit in disk_mb={limits.disk_mb}; raise the limit")
-
-
-def _checked_readable(path: str) -> str:
-    if not os.path.isabs(path) or not os.path.exists(path):
-        raise InputError(f"a readable path must be absolute and exist; got {path!r}")
-    path = os.path.normpath(path)
-    if path in ("/", *_OWN) or path.startswith(("/proc/", "/dev/")):
-        raise InputError(
-            f"{path} cannot be made readable: the sandbox has its own; name what is needed below it"
-        )
-    return path
-
-
-def _shell(limits: Limits, command: Sequence[str]) -> Iterator[str]:
-    prlimit = shutil.which("prlimit", path=_SYSTEM_PATH) or "prlimit"
-    yield from ("/bin/sh", "-c", START, "sh")
-    yield from limited(prlimit, limits, command, count_processes=True)
 
 
 def command_line(
@@ -158,7 +125,7 @@ def command_line(
     words += _system()
     words += ["--size", str(limits.disk_mb << 20), "--tmpfs", "/tmp", "--dir", _FOLDER]
     for source, path in zip(shown, readable, strict=True):
-        words += ["--ro-bind", source, path]
+        words += ["--ro-bind", source, path, *_hidden(path)]
     for name, fd in files.items():
         words += ["--perms", "0755", "--file", str(fd), f"{_FOLDER}/{name}"]
     for name, value in (_ENVIRONMENT | dict(environment)).items():
@@ -207,12 +174,21 @@ def _system() -> list[str]:
         if os.path.islink(path):
             words += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
-            words += ["--ro-bind", path, path]
+            words += ["--ro-bind", path, path, *_hidden(path)]
     for path in filter(os.path.exists, _NEEDED_OF_ETC):
         words += ["--ro-bind", path, path]
-    if any(_below(shown, [_OWN_FOLDER]) for shown in _SYSTEM):
-        words += ["--tmpfs", _OWN_FOLDER, "--remount-ro", _OWN_FOLDER]
     return [*words, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _hidden(shown: str) -> list[str]:
+    """What covers this package in a path that is shown, in case it holds it: under its own name or another, or mounted."""
+    own = Path(os.path.realpath(_OWN_FOLDER))
+    for above in (own, *own.parents):
+        if os.path.samefile(above, shown):
+            # Below the folder itself there are no more links: `own` is without.
+            place = os.path.normpath(os.path.join(shown, own.relative_to(above)))
+            return ["--tmpfs", place, "--remount-ro", place]
+    return []
 
 
 @contextmanager

@@ -11,38 +11,32 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
 
-from maxrl.tasks.sandbox_supervisor import START, Ready, limited, started, supervise, usage
-from maxrl.tasks.sandbox_terms import Limits, Outcome, SandboxError, check_arguments
+from maxrl.tasks.sandbox_base import Sandbox
+from maxrl.tasks.sandbox_supervisor import Ready, limited, started, usage
+from maxrl.tasks.sandbox_terms import Limits, SandboxError
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 _KILLING_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class LimitsOnly:
-    """Runs programs under limits, without isolation. Made by `maxrl.tasks.sandbox.make_sandbox`."""
+class LimitsOnly(Sandbox):
+    """Runs programs under limits, without isolation."""
 
-    name: str = "limits_only"
+    name = "limits_only"
 
-    def run(
+    @contextmanager
+    def _begun(
         self,
         command: Sequence[str],
-        *,
-        files: Mapping[str, bytes] = {},
-        stdin: bytes = b"",
-        limits: Limits = Limits(),  # noqa: B008 — frozen
-        readable: Sequence[str] = (),
-        collect: Sequence[str] = (),
-        environment: Mapping[str, str] = {},
-    ) -> Outcome:
-        """See `maxrl.tasks.sandbox.Sandbox.run`."""
-        check_arguments(command, files, collect, environment)
-        prlimit = shutil.which("prlimit") or "prlimit"
-        inside = limited(prlimit, limits, command, count_processes=False)
+        files: Mapping[str, bytes],
+        limits: Limits,
+        readable: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> Generator[Ready, None, None]:
+        arguments = limited(shutil.which("prlimit") or "prlimit", limits, command, count_processes=False)
         with _private_folder() as private:
             work = private / "work"
             for name, content in files.items():
@@ -51,12 +45,11 @@ class LimitsOnly:
                 file.write_bytes(content)
                 file.chmod(0o755)
             own = _ENVIRONMENT | {"HOME": f"{private}/tmp", "TMPDIR": f"{private}/tmp"} | dict(environment)
-            arguments = ["/bin/sh", "-c", START, "sh", *inside]
             with (
                 started(arguments, environment=own, folder=str(work)) as process,
                 _taken_in_hand(process, work) as ready,
             ):
-                return supervise(ready, stdin, limits, collect)
+                yield ready
 
 
 def unavailable() -> str | None:

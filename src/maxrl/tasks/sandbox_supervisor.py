@@ -37,19 +37,30 @@ class Ready:
     """Ends every process that can be found; harmless when none is left."""
 
 
-# The shell stays between sandbox and program: as process 1 of the sandbox it reaps orphans, it cannot be killed from
-# inside, and when it exits the kernel kills whatever is left. Its own remarks ("Segmentation fault") go nowhere.
-START = 'exec 3>&2 2>/dev/null; echo; read -r _ || exit; (exec "$@" 2>&3 3>&-); exit $?'
+# The shell stays between sandbox and program: as process 1 of the sandbox it reaps orphans, and when it ends the kernel
+# kills whatever is left. Process 1 gets no signal from inside but those it has a handler for, and a shell has one for
+# SIGINT; so it ignores what is sent by hand, and takes that back for the program, as what is ignored stays so. All the
+# same a program can end its shell (a limit of no CPU time, a debugger's system calls); it ends itself by that, and is
+# judged as killed. Nothing else is to be gained there: the shell has the program's limits, rights and pipes.
+# Its own remarks ("Segmentation fault") go nowhere.
+START = (
+    "exec 3>&2 2>/dev/null; trap '' HUP INT QUIT TERM; echo; read -r _ || exit; "
+    '(trap - HUP INT QUIT TERM; exec "$@" 2>&3 3>&-); exit $?'
+)
 _GO = b"\n"
 _START_SECONDS = 30.0  # a sandbox takes some 5 ms to start; a machine on its knees is no reason to fail
 
 _LOOK_EVERY = 0.025
 _CHUNK = 65536
-_RESIDENT = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
+_TRIES = 8
+_RESIDENT = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap|HugetlbPages):\s*(\d+) kB", re.MULTILINE)
 
 
 def limited(prlimit: str, limits: Limits, command: Sequence[str], *, count_processes: bool) -> list[str]:
-    """The command under the kernel's own limits, which all its descendants inherit."""
+    """`START` and the command behind it, under the kernel's own limits, which all descendants inherit.
+
+    Limits that cannot be set, since the caller has lower ones, are thus a failure of the sandbox.
+    """
     cpu = int(-(-limits.cpu_seconds // 1))  # whole seconds, rounded up: the kernel counts no others
     return [
         prlimit,
@@ -59,7 +70,7 @@ def limited(prlimit: str, limits: Limits, command: Sequence[str], *, count_proce
         f"--as={limits.memory_mb << 20}",
         f"--fsize={limits.file_mb << 20}",
         *([f"--nproc={limits.processes + 1}"] if count_processes else []),  # one more: the shell
-        "--",
+        *("--", "/bin/sh", "-c", START, "sh"),
         *command,
     ]
 
@@ -173,7 +184,10 @@ def _watch(ready: Ready, exchange: "Exchange", limits: Limits, start: float) -> 
             return "wall time"
         if now >= look:
             look = now + _LOOK_EVERY
-            if exceeded := _excess(usage(ready.proc, ready.session), limits):
+            used = usage(ready.proc, ready.session)
+            if ready.session is None:
+                used.resident_kb += _held_by_names(ready.folder)
+            if exceeded := _excess(used, limits):
                 return exceeded
 
 
@@ -184,9 +198,9 @@ class Usage:
     processes: list[int] = field(default_factory=list[int])
     """Their ids, in the /proc looked at; those that have ended but are not reaped are left out."""
     cpu_seconds: float = 0.0
-    """Of those alive, and of the descendants that they have reaped."""
+    """Of those alive or not reaped, and of the descendants that they have reaped."""
     resident_kb: int = 0
-    """Anonymous and shared memory; pages that forked processes still share count once for each."""
+    """Anonymous and shared memory, swapped out or not; pages that forked processes still share count once for each."""
 
 
 def usage(proc: int, session: int | None) -> Usage:
@@ -194,17 +208,52 @@ def usage(proc: int, session: int | None) -> Usage:
     total = Usage()
     ticks = os.sysconf("SC_CLK_TCK")
     for name in filter(str.isdigit, os.listdir(proc)):
-        # A process that ends between two reads has no more to tell.
+        # A process that is reaped between two reads has no more to tell.
         with suppress(FileNotFoundError, ProcessLookupError):
             # After the name, which may hold blanks and brackets: state, parent, group, session, …
             state, _, _, its_session, *more = _read(proc, f"{name}/stat").rpartition(b")")[2].split()
-            if state in b"ZX" or (session is not None and int(its_session) != session):
+            if session is not None and int(its_session) != session:
                 continue
-            resident = _RESIDENT.findall(_read(proc, f"{name}/status"))
-            total.processes.append(int(name))
             total.cpu_seconds += sum(map(int, more[7:11])) / ticks
-            total.resident_kb += sum(map(int, resident))
+            if state == b"Z" and more[13] == b"1":  # ended with all its threads
+                continue
+            if memory := _RESIDENT.findall(_read(proc, f"{name}/status")) or _of_other_threads(proc, name):
+                total.processes.append(int(name))
+                total.resident_kb += sum(map(int, memory))
     return total
+
+
+def _of_other_threads(proc: int, name: str) -> list[bytes]:
+    """The memory of a process whose first thread has ended: it looks like a zombie, while others may run on.
+
+    Several tries, since a thread can hand on to the next and end before it is looked at.
+    """
+    for _ in range(_TRIES):
+        threads = sorted(map(int, _listed(proc, f"{name}/task")), reverse=True)  # the youngest first
+        if threads == [int(name)]:
+            break
+        for thread in threads:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if memory := _RESIDENT.findall(_read(proc, f"{name}/task/{thread}/status")):
+                    return memory
+    return []
+
+
+def _listed(proc: int, path: str) -> list[str]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def _held_by_names(folder: int) -> int:
+    """Kilobytes that the kernel holds for files beside their content, on a file system of the program's own.
+
+    A tmpfs counts one for each file and link, and as many as they take for extended attributes.
+    """
+    state = os.fstatvfs(folder)
+    return state.f_files - state.f_ffree
 
 
 def _read(proc: int, path: str) -> bytes:
@@ -282,6 +331,8 @@ class Exchange:
     def _feed(self) -> None:
         try:
             self._input = self._input[os.write(self._stdin.fileno(), self._input[:_CHUNK]) :]
+        except BlockingIOError:  # filled meanwhile by the program, which can open it for writing
+            return
         except BrokenPipeError:  # closed by the program, which need not read
             self._input = self._input[:0]
         if not self._input:

@@ -1,5 +1,6 @@
 """What goes into a sandbox and what comes out: the words that its two modes and their callers share."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
@@ -9,6 +10,9 @@ from maxrl.errors import InputError, MaxRLError
 
 Status = Literal["exited", "signalled", "cpu time", "wall time", "memory", "processes", "output"]
 """How a program ended: by itself (`exited`, `signalled`), or because it used more of something than it may."""
+
+_OWN = ("/proc", "/dev", "/tmp", "/tmp/work")
+_PAGE = 4096
 
 
 class SandboxError(MaxRLError):
@@ -24,15 +28,16 @@ class Limits:
     wall_seconds: float = 10.0
     """Time on the clock, from the program's start; beyond it everything is killed (`wall time`)."""
     memory_mb: int = 1024
-    """Memory. One process: address space, exactly; beyond it allocations fail. All together: what is resident, looked
-    at 40 times a second; beyond it they are killed (`memory`). rustc needs 512."""
+    """Memory. One process: address space, exactly; beyond it allocations fail. All together: what is resident
+    or swapped out, and in isolation a kilobyte for each file, looked at 40 times a second; beyond it they are killed
+    (`memory`). rustc needs 512."""
     processes: int = 64
     """Processes and threads at one time. Beyond it none can be started; without isolation (`limits_only`) processes
     alone are counted, 40 times a second, and beyond it they are killed (`processes`)."""
     file_mb: int = 16
     """The largest file; beyond it a write ends the writer with SIGXFSZ. Also the most that is collected of one."""
     disk_mb: int = 64
-    """All files together; beyond it writes fail. Not bounded without isolation."""
+    """All files together; beyond it writes fail. Without isolation only those given are held to it."""
     output_kb: int = 64
     """Standard output and error together; beyond it everything is killed (`output`) and what came before is kept."""
 
@@ -84,3 +89,23 @@ def check_arguments(
     for name, value in environment.items():
         if not name or "=" in name or "\0" in name + value:
             raise InputError(f"no environment variable can be named {name!r} and hold {value!r}")
+
+
+def check_room(files: Mapping[str, bytes], limits: Limits) -> None:
+    """Raises InputError unless the files fit in `disk_mb`."""
+    # Every file fills its last page; 16 pages for the folders.
+    needed = sum(-(-len(content) // _PAGE) for content in files.values()) * _PAGE + 16 * _PAGE
+    if needed > limits.disk_mb << 20:
+        raise InputError(f"files of {needed} bytes do not fit in disk_mb={limits.disk_mb}; raise the limit")
+
+
+def checked_readable(path: str) -> str:
+    """The path without detours. Raises InputError unless it can be shown to a program."""
+    if not os.path.isabs(path) or not os.path.exists(path):
+        raise InputError(f"a readable path must be absolute and exist; got {path!r}")
+    path = os.path.normpath(path)
+    if path in ("/", *_OWN) or path.startswith(("/proc/", "/dev/", "/tmp/work/")):
+        raise InputError(
+            f"{path} cannot be made readable: the sandbox has its own; name what is needed below it"
+        )
+    return path
