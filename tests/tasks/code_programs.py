@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from maxrl.tasks.code_harness import case_input, program, read_results
+from maxrl.tasks.code_harness import case_input, harness, program, read_results
 from maxrl.tasks.code_problems import Case, Language, Problem
 
 
@@ -65,8 +65,10 @@ def build(language: Language, tool: str, codes: Codes, folder: Path) -> tuple[Pr
         if language == "python":
             programs[name] = [path, "-I", "-S", str(source)]
         else:
-            binary = str(folder / name)
-            said += _compile(path, "-std=c11", "-Wall", "-Wextra", "-pedantic", "-o", binary, str(source))
+            binary, other = str(folder / name), folder / f"{name}_harness.c"
+            other.write_text(harness(problem, language))
+            units = str(source), str(other)
+            said += _compile(path, "-std=c11", "-Wall", "-Wextra", "-pedantic", "-o", binary, *units)
             programs[name] = [binary]
     return programs, said
 

@@ -70,9 +70,34 @@ def test_indentation_of_the_first_line_is_kept() -> None:
     )
 
 
+DOCUMENTED = 'def f():\n    """\n    ```\n    f()\n    ```\n    """\n    return 1'
+
+FOUND_PYTHON: dict[str, tuple[str, str]] = {
+    "fences in a docstring": (f"```python\n{DOCUMENTED}\n```\nDone.", DOCUMENTED),
+    "fences in a docstring, in a list": (f" ```python\n{DOCUMENTED}\n```", DOCUMENTED),
+    "tabs are deep": ("```python\nx = 1\n\t```\ny = 2\n```", "x = 1\n\t```\ny = 2"),
+    "an empty block last": ("```python\nx = 1\n```\n```python\n\n```", "x = 1"),
+    "an unlabelled block before an empty one": ("```\nx = 1\n```\n```python\n```", "x = 1"),
+    "inside an answer in markdown": (f"````markdown\nSo:\n```python\n{DOCUMENTED}\n```\n````\n", DOCUMENTED),
+    "inside markdown of as many ticks": ("```md\n```python\nx = 1\n```\n```", "x = 1"),
+    "inside markdown that is cut off": ("````markdown\n```python\nx = 1\n```\nAnd", "x = 1"),
+    "after markdown": ("````markdown\n```python\nx = 1\n```\n````\n```python\ny = 2\n```", "y = 2"),
+    "markdown without code": ("```markdown\nx = 1\n```", ""),
+    "markdown in markdown": ("`````md\n````md\n```python\nx = 1\n```\n````\n`````", ""),
+}
+
+
+@pytest.mark.parametrize(("completion", "code"), FOUND_PYTHON.values(), ids=FOUND_PYTHON)
+def test_code_is_found_between_fences_of_all_sorts(completion: str, code: str) -> None:
+    assert extract_code(completion, "python") == code
+
+
 # What fences are made of, so that blocks come up.
-PIECES = st.sampled_from(["`", "```", "````", "~~~", "rust", "python", "\n", "\r\n", " ", "x", "{", "}", ","])
-TEXTS = st.text() | st.lists(PIECES, max_size=40).map("".join)
+PIECES = st.sampled_from(
+    ["`", "```", "````", "~~~", "rust", "python", "md", "\udc80", "\n", "\r\n", " ", "x", "{", "}", ","]
+)
+ANYTHING = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
+TEXTS = ANYTHING | st.lists(PIECES, max_size=40).map("".join)
 
 
 @given(TEXTS, st.sampled_from(LANGUAGES))
@@ -83,7 +108,7 @@ def test_any_text_gives_code_that_stands_in_it(text: str, language: Language) ->
     assert bool(code) is bool(code.strip())
 
 
-@given(st.text().filter(lambda text: text.strip() and "```" not in text and "~~~" not in text))
+@given(ANYTHING.filter(lambda text: text.strip() and "```" not in text and "~~~" not in text))
 @FUZZ
 def test_code_comes_out_of_a_fence_as_it_went_in(code: str) -> None:
     lines = code.split("\n")
@@ -104,6 +129,8 @@ def test_code_comes_out_of_a_fence_as_it_went_in(code: str) -> None:
         "\n" * 2**20,
         " " * 2**20 + "x",
         "``` " + "{" * 2**20,
+        "```md\n" * 2**17,
+        "\n".join("`" * length + "md" for length in range(1400, 3, -1)),
     ],
     ids=str.__len__,
 )

@@ -1,5 +1,6 @@
 """The harness: signatures, exact results, and completions that try to pass without solving the problem."""
 
+import ast
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.tasks.code_programs import DOUBLE, ECHO, EVEN, TOOL, Parameters, build, output, problem_of, right
 
 from maxrl.errors import InputError
-from maxrl.tasks.code_harness import END, case_input, program, read_results, signature
+from maxrl.tasks.code_harness import END, case_input, harness, program, read_results, signature
 from maxrl.tasks.code_problems import LANGUAGES, ROOM, Case, Language, Problem, Value, load_problems
 
 EVERYTHING: Parameters = (
@@ -68,7 +69,9 @@ def test_signature_in_c_has_only_what_the_types_need() -> None:
     )
 
 
-@pytest.mark.parametrize("make", [lambda p, x: signature(p, x), lambda p, x: program(p, x, "")])
+@pytest.mark.parametrize(
+    "make", [lambda p, x: signature(p, x), lambda p, x: program(p, x, ""), lambda p, x: harness(p, x)]
+)
 def test_unknown_languages_are_refused(make: Callable[[Problem, str], str]) -> None:
     with pytest.raises(InputError, match="unknown language 'pyton'; did you mean 'python'"):
         make(DOUBLE, "pyton")
@@ -94,7 +97,54 @@ def test_expected_values_enter_neither_program_nor_input(language: Language) -> 
         none = replace(problem, tests=tuple(replace(case, expected="secret") for case in problem.tests))
         code = problem.solutions[language]
         assert program(none, language, code) == program(problem, language, code)
+        assert harness(none, language) == harness(problem, language)
         assert case_input(none) == case_input(problem)
+
+
+def test_the_harness_in_c_depends_on_the_types_alone() -> None:
+    other = replace(DOUBLE, function="kilo", parameters=(("count", "int"),), tests=EVEN.tests)
+    assert harness(other, "c") == harness(DOUBLE, "c")
+    assert len({harness(problem, "c") for problem in (DOUBLE, EVEN, ECHO)}) == 3
+    assert harness(DOUBLE, "rust") == harness(DOUBLE, "python") == ""
+    for text in (harness(ECHO, "c"), program(ECHO, "c", "")):
+        assert "@" not in text  # every word of the templates is filled in
+
+
+CODES = st.text(st.characters(exclude_categories=())) | st.lists(
+    st.sampled_from(
+        [
+            "@CODE@",
+            "@END@",
+            "@FUNCTION@",
+            "@OPEN@",
+            "\udc80",
+            "\0",
+            '"',
+            "'",
+            "\\",
+            "\n",
+            "\r",
+            "{",
+            "}",
+            "fn main",
+        ]
+    )
+).map("".join)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@given(code=CODES)
+@settings(max_examples=200, deadline=1000, derandomize=True, database=None)
+def test_any_code_gives_a_program_with_the_code_as_it_is(language: Language, code: str) -> None:
+    text = program(DOUBLE, language, code)
+    text.encode("utf-8", "replace")
+    if language == "python":
+        # Whatever the code holds, the program around it is Python, with the code as one of its texts.
+        [first] = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)][:1]
+        assert ast.literal_eval(first.value) == code
+    else:
+        marks = ("MARK", "MARK fn main")  # Rust code with a `main` stands in a module
+        assert text in [code.join(program(DOUBLE, language, mark).split(mark)) for mark in marks]
 
 
 def _whole(problem: Problem, *lines: str) -> bytes:

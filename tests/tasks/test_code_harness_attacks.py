@@ -158,7 +158,39 @@ C: Attacks = {
     "recursion": ("long long solve(long long n) { return n > 60 ? n : 1 + solve(n) * 3; }", DOUBLE, 0),
     "own_main": (f'#include <stdio.h>\n{_DOUBLE_C}\nint main(void) {{ puts("4"); return 1; }}', DOUBLE, 4),
     "own_macros": (f"#define _GNU_SOURCE\n#define N 100\n#define MAX(a, b) a\n{_DOUBLE_C}", DOUBLE, 4),
-    "template_words": (f"/* @FUNCTION@ @CODE@ @END@ */\n{_DOUBLE_C}\n// no line break at the end", DOUBLE, 4),
+    "helpers_called_like_the_librarys": (
+        "static long long abs(long long x) { return x < 0 ? -x : x; }\n"
+        "static void remove(long long *x) { *x = *x * 2; }\n"
+        "static long long div(long long x, long long y) { return x / y; }\n"
+        "long long solve(long long n) { remove(&n); return abs(n) < 0 ? div(n, 2) : n; }",
+        DOUBLE,
+        4,
+    ),
+    "macros_over_the_library": (
+        "#include <stdio.h>\n#define printf(...) 0\n#define fputs(...) 0\n#define snprintf(...) 0\n#define memcpy(...) 0\n"
+        '#define strtoll(...) 7\n#define fread(...) 0\n#define realloc(...) NULL\n#define harness_put(...) puts("7")\n'
+        f"{_DOUBLE_C.replace('{', '{ printf(0);')}",
+        DOUBLE,
+        4,
+    ),
+    "names_of_the_harness": (
+        "char *harness_results = 0; void harness_put(const char *text) { (void)text; }\n"
+        "void *harness_grow(void *old, unsigned long bytes) { (void)old; (void)bytes; return 0; }\n"
+        + _DOUBLE_C,
+        DOUBLE,
+        4,
+    ),
+    "own_main_that_is_weak": (
+        f'#include <stdlib.h>\n{_DOUBLE_C}\n__attribute__((weak)) int own(void) __asm__("main");\n'
+        "int own(void) { exit(0); }",
+        DOUBLE,
+        4,
+    ),
+    "template_words": (
+        f"/* @FUNCTION@ @CODE@ @DECLARED@ @END@ */\n{_DOUBLE_C}\n// no line break at the end",
+        DOUBLE,
+        4,
+    ),
     "static": (f"static {_DOUBLE_C}", DOUBLE, 4),
     "writes_no_text": ("void solve(const char *text, char *out) { (void)text; (void)out; }", ECHO, 0),
     "writes_no_end": (
@@ -199,6 +231,11 @@ def test_only_what_was_computed_counts(language: Language, attacks: Attacks, tmp
         ("c", "int solve(int n) { return 2 * n; }"),
         ("c", "long long solved(long long n) { return 2 * n; }"),
         ("c", "long long solve(long long n) { return 2 * n; } /* to the end"),
+        ("c", "#undef main\nlong long solve(long long n) { return 2 * n; }\nint main(void) { return 0; }"),
+        (
+            "c",
+            "long long maxrl_call(long long n) { return 7; }\nlong long solve(long long n) { return 2 * n; }",
+        ),
         ("rust", "fn solve(n: i32) -> i32 { 2 * n }"),
         ("rust", "fn solved(n: i64) -> i64 { 2 * n }"),
     ],

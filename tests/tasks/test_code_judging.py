@@ -1,5 +1,7 @@
 """The code task with real compilers: what passes, what does not, and what cannot be gamed."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ WHOLE: dict[Language, str] = {
     "python": "def kilo(n):\n    return n + 7",
     "c": "long long kilo(long long n) { return n + 7; }",
 }
+
+NC = "does not compile"
 
 REFUSED: list[tuple[Language, str, str]] = [
     ("rust", "    n + 7\n}", "does not compile"),  # the prompt's signature is not put before it
@@ -46,6 +50,8 @@ REFUSED: list[tuple[Language, str, str]] = [
     ("c", "long long kilo(long long n) { for (;;) {} return n + 7; }", "ran out of time"),
     ("c", '#include "/etc/passwd"\n', "does not compile"),
     ("c", '#include "solution.c"\n', "does not compile"),
+    ("c", '#include "harness.o"\n', "does not compile"),
+    ("c", f"{WHOLE['c']} /* never closed", "does not compile"),
     ("c", "#define A(x) x x x x x x x x\n" + "A(" * 11 + "int y;" + ")" * 11, "COMPILER"),
 ]
 
@@ -156,10 +162,43 @@ def test_the_graded_reward_names_every_term() -> None:
     assert changed.reward == pytest.approx(22.0 + 10.0 + 1.0 + 3.0 - 1.0)
 
 
-@pytest.mark.parametrize("completion", ["// nothing", "/* nothing */", "#![allow(unused)]", "```rust\n```"])
+GOOD = "/// Doc.\npub fn f(v: &[i64]) -> Option<i64> {\n    v.iter().map(|x| x + 1).max()\n}\n"
+"""All that the syntax tree would give: structure, quality, idioms."""
+BAD = "/// Doc.\npub fn g() -> Option<u8> { zzz::<u8>().iter().map(|x| x)? }\n"
+"""The same of code that does not compile."""
+
+NOTHING = {
+    "a comment": "// nothing",
+    "another": "/* nothing */",
+    "an attribute": "#![allow(unused)]",
+    "an empty block": "```rust\n```",
+    "an import": "use std::fs;",
+    "a semicolon": ";",
+    "macros": "macro_rules! m { ($($t:tt)*) => {} }\nm! { fn f() {} any thing at all }",
+    "a crate that is taken away": f"#![cfg(any())]\n{GOOD}{BAD}",
+    "taken away by another name": f"#![cfg_attr(all(), r#cfg(any()))]\n{BAD}",
+    "a module that is": f"#[cfg(any())]\npub mod m {{\n{GOOD}{BAD}}}",
+    "a module from inside": f"pub mod m {{\n#![cfg(any())]\n{GOOD}{BAD}}}",
+    "functions that are": BAD.replace("/// Doc.", "#[cfg(any())]"),
+    "tests": BAD.replace("/// Doc.", "#[test]"),
+    "tests by another name": f"use std::prelude::v1::test as t;\n{BAD.replace('/// Doc.', '#[t]')}",
+}
+
+
+@pytest.mark.parametrize("completion", NOTHING.values(), ids=NOTHING)
 def test_a_file_without_code_compiles_and_is_no_success(completion: str) -> None:
-    verdict = Code(reward="components").score(TRUTHS["rust"], completion)
-    assert verdict == Verdict(success=False, reward=0.0, reason="no code")
+    verdict = need(Code(reward="components")).score(TRUTHS["rust"], completion)
+    assert (verdict.success, verdict.reward, verdict.reason) == (False, -3.0, "no code")
+    assert len(verdict.components) == 24
+
+
+def test_code_that_rustc_does_not_see_adds_nothing() -> None:
+    task = need(Code(reward="components"))
+    hidden = f"#[cfg(any())]\npub mod m {{\n{BAD}pub struct S; pub enum E {{}} pub trait T {{}}\n}}\n"
+    alone, with_hidden = task.score_many([TRUTHS["rust"]] * 2, [GOOD, GOOD + hidden])
+    assert alone.success
+    length = "complexity/length"  # which has no unit of code
+    assert {**with_hidden.components, length: 0.0} == {**alone.components, length: 0.0}
 
 
 def test_the_guides_samples_keep_their_order() -> None:
@@ -184,18 +223,120 @@ def test_every_error_costs() -> None:
     assert verdict.reason == "does not compile"
 
 
-def test_to_stop_the_compiler_is_not_better_than_to_fail() -> None:
+STOPPING = {
+    "too many errors": "pub fn g() { " + "x; " * 10_000 + "}",
+    "a crash of the compiler": "pub fn g() -> i64 { " + "(" * 10_000 + "1" + ")" * 10_000 + " }",
+    "errors and a crash": "pub fn g() { "
+    + "x; " * 300
+    + "}\npub fn h() -> bool { "
+    + "!" * 16_000
+    + "true }",
+    "endless for the parser": "->?/*" * 6_000,
+}
+
+
+@pytest.mark.parametrize("more", STOPPING.values(), ids=STOPPING)
+def test_to_stop_the_compiler_is_not_better_than_to_fail(more: str) -> None:
     task = need(Code(reward="components", cpu_seconds=1, wall_seconds=20))
-    # All that the syntax tree would give: structure, quality, idioms.
-    good = "/// Doc.\npub fn f(v: &[i64]) -> Option<i64> {\n    v.iter().map(|x| x + 1).max()\n}\n"
-    stopped, failed = task.score_many(
-        [TRUTHS["rust"]] * 2,
-        [f"{good}{'fn g() { ' + 'x; ' * 10_000 + '}'}", f"{good}pub fn g() -> i64 {{ 1.5 }}"],
-    )
+    texts = [GOOD + more, GOOD + "pub fn g() -> i64 { 1.5 }", GOOD + ")"]
+    stopped, failed, unparsed = task.score_many([TRUTHS["rust"]] * 3, texts)
     assert stopped.reason == "takes too much to compile"
+    assert stopped.components.keys() == failed.components.keys()
     assert stopped.reward is not None
     assert failed.reward is not None
-    assert stopped.reward < 0 < failed.reward
+    assert unparsed.reward == -3.0  # the cheapest honest failure
+    assert stopped.reward <= unparsed.reward < failed.reward
+
+
+def test_junk_does_not_stop_the_other_threads() -> None:
+    task = need(Code(reward="components"))
+    task.score(TRUTHS["rust"], GOOD)
+    longest, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal longest
+        last = time.monotonic()
+        while not ended.wait(0.02):
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        verdict = task.score(TRUTHS["rust"], "->?/*" * 1_000)
+    finally:
+        ended.set()
+        watching.join()
+    assert verdict.reason == "takes too much to compile"
+    assert longest < 1.5  # of some 20 seconds that tree-sitter takes
+
+
+# In megabytes of data that the program holds: what fits where it runs, what no longer does, and what is no program.
+SIZES: dict[Language, tuple[str, dict[float, str]]] = {
+    "c": (
+        "char big[{bytes}] = {{1}};\nlong long kilo(long long n) {{ return n + 7 + 0 * big[n & 1]; }}",
+        {31.9: "", 32.0: NC, 32.1: NC, 63.9: NC, 63.95: NC, 64.0: NC, 64.1: NC, 300.0: NC},
+    ),
+    "rust": (
+        "static BIG: [u8; {bytes}] = [1; {bytes}];\nfn kilo(n: i64) -> i64 {{\n"
+        "    n + 7 + 0 * unsafe {{ std::ptr::read_volatile(&BIG[(n & 1) as usize]) }} as i64\n}}",
+        {24.0: "", 32.1: NC, 63.7: NC},
+    ),
+}
+
+
+@pytest.mark.parametrize("language", SIZES)
+def test_no_size_of_a_program_is_an_error(language: Language) -> None:
+    task = need(Code(language=language, wall_seconds=25))
+    text, sizes = SIZES[language]
+    texts = [text.format(bytes=int(size * 2**20)) for size in sizes]
+    verdicts = task.score_many([TRUTHS[language]] * len(texts), texts)
+    assert {size: verdict.reason for size, verdict in zip(sizes, verdicts, strict=True)} == sizes
+    assert [verdict.reward for verdict in verdicts] == [float(not reason) for reason in sizes.values()]
+
+
+# Right answers whose names are also the library's, the harness's or the root's.
+NAMES: dict[str, tuple[Language, str]] = {
+    "abs": (
+        "c",
+        "static long long abs(long long x) { return x < 0 ? -x : x; }\n"
+        "long long kilo(long long n) { return n < 0 ? 7 - abs(n) : n + 7; }",
+    ),
+    "remove": (
+        "c",
+        "static void remove(long long *x) { *x += 7; }\nlong long kilo(long long n) { remove(&n); return n; }",
+    ),
+    "div": (
+        "c",
+        "static int div(int a, int b) { return a / b; }\nlong long kilo(long long n) { return n + div(14, 2); }",
+    ),
+    "macros": (
+        "c",
+        "#define printf(...) 0\n#define fputs(...) 0\n#define snprintf(...) 0\n#define END 3\n"
+        "long long kilo(long long n) { printf(n); return n + 7; }",
+    ),
+    "static": ("c", f"static {WHOLE['c']}"),
+    "the crate": ("rust", "fn helper(n: i64) -> i64 { n + 7 }\nfn kilo(n: i64) -> i64 { crate::helper(n) }"),
+    "a module of the crate": (
+        "rust",
+        "mod deep { pub fn add(n: i64) -> i64 { crate::ADDED + n } }\nconst ADDED: i64 = 7;\n"
+        "use crate::deep::add;\npub fn kilo(n: i64) -> i64 { add(n) }",
+    ),
+    "attributes of the crate": (
+        "rust",
+        f"//! Adds.\n#![forbid(unsafe_code)]\n#![deny(warnings)]\n{WHOLE['rust']}",
+    ),
+    "no library": ("rust", f"#![no_std]\n{WHOLE['rust']}"),
+    "a main and attributes": (
+        "rust",
+        f"//! Adds.\n#![allow(unused)]\n{WHOLE['rust']}\nfn main() {{ kilo(1); }}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("language", "text"), NAMES.values(), ids=NAMES)
+def test_right_answers_pass_whatever_their_names(language: Language, text: str) -> None:
+    assert need(Code(language=language)).score(TRUTHS[language], text).success
 
 
 def test_a_run_can_judge_through_the_guard() -> None:

@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 
 from maxrl.errors import InputError
 from maxrl.tasks import Example, Verdict, code
-from maxrl.tasks.code import MOST_CODE, NO_CODE, REASONS, TOO_LONG, Code
+from maxrl.tasks.code import MOST_CODE, Code
 from maxrl.tasks.code_harness import END
 from maxrl.tasks.code_problems import LANGUAGES, LEVELS, load_problems
 from maxrl.tasks.code_templates import template_problem
-from maxrl.tasks.code_toolchains import Toolchain
+from maxrl.tasks.code_toolchains import NO_CODE, REASONS, TOO_LONG, Toolchain
+from maxrl.tasks.rust_reward import Diagnostics, RustWeights, rust_terms
+from maxrl.tasks.rust_syntax import Syntax
 from maxrl.tasks.sandbox import Limits, Outcome, SandboxError
+from maxrl.tasks.workers import WorkerFailure
 
+TEXTS = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
 TRUTH = {"language": "c", "template": "larger", "name": "kilo", "parameters": ["a", "b"], "constants": []}
 
 
@@ -33,9 +37,11 @@ class Scripted:
         self.together = threading.Barrier(1)
 
     def run(self, command: list[str], *, files: Mapping[str, bytes], **given: Any) -> Outcome:
-        (source,) = (data.decode() for data in files.values())
         if command == ["./program"]:
-            return self._outcome(**ENDINGS[source])
+            return self._outcome(**ENDINGS[files["program"].decode()])
+        if "harness.c" in files:
+            return self._outcome(exit_code=0, collected={"harness.o": b"ELF"})
+        source = files["solution.c"].decode()
         self.sources.append(source)
         self.threads.add(threading.get_ident())
         self.together.wait(timeout=20)
@@ -50,6 +56,8 @@ class Scripted:
     def _outcome(**given: Any) -> Outcome:
         return Outcome(**({"status": "exited", "stdout": b"", "stderr": b"", "seconds": 0.1} | given))
 
+
+FAILED = Verdict(success=False, reward=None, reason=code.TOOLS_FAILED, error="no more processes")
 
 # Of the larger of two numbers, as the template's hidden tests have them.
 LARGER = template_problem(TRUTH)
@@ -97,6 +105,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     sandbox = Scripted()
     monkeypatch.setattr(code, "make_sandbox", lambda _mode: sandbox)
     monkeypatch.setattr(code, "find_toolchain", lambda language: Toolchain(language=language, program="/cc"))
+    monkeypatch.setattr(code, "check_toolchain", lambda *_: None)
     return sandbox
 
 
@@ -112,7 +121,7 @@ def test_every_ending_has_its_reason(scripted: Scripted) -> None:
 def test_a_sandbox_that_fails_is_an_error_and_no_zero(scripted: Scripted) -> None:
     right, failed = Code().score_many([TRUTH, TRUTH], ["/*right*/", "/*sandbox fails*/"])
     assert right.success
-    assert failed == Verdict(success=False, reward=None, error="no more processes")
+    assert failed == FAILED
 
 
 def test_equal_completions_are_judged_once(scripted: Scripted) -> None:
@@ -147,7 +156,10 @@ def test_limits_reach_the_sandbox(scripted: Scripted, monkeypatch: pytest.Monkey
     run = scripted.run
     monkeypatch.setattr(scripted, "run", lambda *a, limits, **k: seen.append(limits) or run(*a, **k))
     assert Code(cpu_seconds=1.5, wall_seconds=2.5, memory_mb=600).score(TRUTH, "/*right*/").success
-    assert [(used.cpu_seconds, used.wall_seconds, used.memory_mb) for used in seen] == [(1.5, 2.5, 600)] * 2
+    # The harness, the solution, the program.
+    assert [(used.cpu_seconds, used.wall_seconds, used.memory_mb) for used in seen] == [(1.5, 2.5, 600)] * 3
+    assert [used.file_mb < used.disk_mb for used in seen] == [True] * 3
+    assert seen[1].file_mb <= seen[2].disk_mb // 2  # what is built fits where it is to run
 
 
 @pytest.mark.parametrize("completion", ["", " \n", "```c\n```", "```rust\nfn f() {}\n```"])
@@ -163,11 +175,56 @@ def test_long_code_is_not_looked_at(scripted: Scripted) -> None:
     assert len(scripted.sources) == 1
 
 
-@given(st.text() | st.text(alphabet="`~crust\n x"))
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [("", NO_CODE), ("```c\nint x;\n```", NO_CODE), ("x" * (MOST_CODE + 1), TOO_LONG)],
+)
+def test_a_graded_refusal_has_every_term_and_pays_no_more_than_a_syntax_error(
+    completion: str, reason: str
+) -> None:
+    weights = {"error": -3.0, "no_warnings": 0.5}
+    for text, of_weights in (("", {}), ("error=-3, no_warnings=.5", weights)):
+        verdict = Code(reward="components", weights=text).score(TRUTH | {"language": "rust"}, completion)
+        # The error and rustc's summary, and no warning.
+        failed = Diagnostics(compiles=False, errors=2, warnings=0)
+        terms = rust_terms(failed, Syntax(parses=False), RustWeights(**of_weights))
+        assert verdict == Verdict(success=False, reward=sum(terms.values()), components=terms, reason=reason)
+        assert verdict.reward == 2 * of_weights.get("error", -2.0) + of_weights.get("no_warnings", 1.0)
+        assert len(verdict.components) == 24
+
+
+KINDS = {
+    "time": True,
+    "memory": True,
+    "crashed": True,
+    "stalled": False,
+    "raised": False,
+    "unavailable": False,
+}
+
+
+@pytest.mark.parametrize(("kind", "own_fault"), KINDS.items())
+def test_code_that_cannot_be_measured(
+    kind: Any, own_fault: bool, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = WorkerFailure(kind=kind, detail="as it is")
+    monkeypatch.setattr(code, "measure_all", lambda codes: [failure] * len(codes))
+    verdict = Code(reward="components").score(TRUTH | {"language": "rust"}, "fn f() {}")
+    assert scripted.sources == []
+    if own_fault:
+        assert (verdict.reward, verdict.reason) == (-3.0, "takes too much to compile")
+    else:
+        assert (verdict.reward, verdict.error) == (None, f"tree-sitter: {kind}: as it is")
+
+
+@given(TEXTS | st.text(alphabet="`~crust\n x"))
 @settings(derandomize=True, database=None, deadline=1000, max_examples=200)
 def test_any_text_is_no_code_or_goes_to_the_compiler(text: str) -> None:
     class Refusing(Code):
-        def _judge(self, submission: Any) -> Verdict:
+        def _tools(self, language: Any) -> str:
+            return ""
+
+        def _judge(self, *_: Any) -> Verdict:
             return Verdict(success=False, reward=0.0, reason="does not compile")
 
     assert Refusing().score(TRUTH, text).reason in (NO_CODE, "does not compile")
@@ -209,15 +266,25 @@ def test_what_is_graded() -> None:
 
 
 def test_a_judgement_fits_into_the_time_limit() -> None:
-    assert Code.time_limit > 2 * 25  # compiling and running, each up to the longest wall_seconds
+    # Harness, solution and program, and before the first of them the same of a known one; each up to wall_seconds.
+    assert Code.time_limit >= 6 * 25
 
 
 def test_what_is_missing_is_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "find_toolchain", lambda language: None)
+    monkeypatch.setattr(code, "check_toolchain", lambda *_: None)
+    monkeypatch.setattr(code, "make_sandbox", lambda _mode: None)
     monkeypatch.setattr(code, "sandbox_reason", lambda mode: f"{mode} is not there")
     assert Code().missing() == "the sandbox 'bubblewrap' cannot be used here: bubblewrap is not there"
     monkeypatch.setattr(code, "sandbox_reason", lambda mode: None)
     assert Code().missing() is None
+
+    def fails(*_: object) -> None:
+        raise SandboxError("no more processes")
+
+    monkeypatch.setattr(code, "check_toolchain", fails)
+    assert Code().missing() == "no more processes"
+    assert Code().score(TRUTH, "int x;") == FAILED
 
 
 # ------------------------------------------------------------------------------------------------------------ problems
@@ -309,7 +376,7 @@ def test_demonstrations_come_in_the_form_asked_for() -> None:
 )
 def test_a_truth_that_is_no_problem_is_an_error(truth: Any, message: str) -> None:
     verdict = Code().score(truth, "fn f() {}")
-    assert (verdict.success, verdict.reward) == (False, None)
+    assert (verdict.success, verdict.reward, verdict.reason) == (False, None, "truth is no problem")
     assert message in (verdict.error or "")
     with pytest.raises(InputError, match=message):
         Code().demonstration(Example(id="x", prompt="", truth=truth))

@@ -1,9 +1,12 @@
 """Compilers: which one is taken, and what is said where there is none."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.tasks.code_programs import RUST_COMPILERS
@@ -12,8 +15,18 @@ from tests.tasks.code_tools import need
 from maxrl.errors import InputError
 from maxrl.tasks import code_toolchains
 from maxrl.tasks.code import Code
-from maxrl.tasks.code_toolchains import SOURCES, build, check_rust, find_toolchain, run
-from maxrl.tasks.sandbox import Limits, Outcome
+from maxrl.tasks.code_problems import LANGUAGES, Language
+from maxrl.tasks.code_toolchains import (
+    SOURCES,
+    Toolchain,
+    ToolchainError,
+    build,
+    check_rust,
+    check_toolchain,
+    find_toolchain,
+    run,
+)
+from maxrl.tasks.sandbox import Limits, Outcome, make_sandbox
 
 
 class Recording:
@@ -33,6 +46,8 @@ class Recording:
         self.asked: list[tuple[list[str], dict[str, object]]] = []
 
     def run(self, command: list[str], **given: object) -> Outcome:
+        if "harness.c" in command:
+            return replace(self.outcome, exit_code=0, collected={"harness.o": b"ELF"})
         self.asked.append((list(command), given))
         return self.outcome
 
@@ -167,6 +182,120 @@ def test_a_compiler_that_fails_leaves_no_program(gcc: str) -> None:
     built = build(find_toolchain("c"), "int", sandbox, Limits())
     assert built.files == {}
     assert built.outcome is not None
+
+
+def test_a_program_fits_into_the_sandbox_that_runs_it(gcc: str) -> None:
+    sandbox, limits = Recording(collected={"program": b"ELF"}), Limits(disk_mb=10)
+    build(find_toolchain("c"), "int x;", sandbox, limits)
+    used = sandbox.asked[0][1]["limits"]
+    assert isinstance(used, Limits)
+    assert used.file_mb == 5
+    assert used.disk_mb >= 4 * used.file_mb  # object and program, and what linker and assembler keep
+
+
+def test_a_harness_is_compiled_once_and_its_failure_is_the_compilers(gcc: str) -> None:
+    class Counting(Recording):
+        name = "counting"
+        harnesses = 0
+
+        def run(self, command: list[str], **given: object) -> Outcome:
+            self.harnesses += "harness.c" in command
+            return super().run(command, **given)
+
+    sandbox, toolchain = Counting(), find_toolchain("c")
+    for source in ("int x;", "int y;"):
+        build(toolchain, source, sandbox, Limits(), harness="int main(void);")
+    assert sandbox.harnesses == 1
+    build(toolchain, "int x;", sandbox, Limits(), harness="int main();")
+    assert sandbox.harnesses == 2
+
+    class Broken(Recording):
+        name = "broken"
+
+        def run(self, command: list[str], **given: object) -> Outcome:
+            return replace(self.outcome, stderr=b"in file\nharness.c:1: fatal error: stdio.h: No such file\n")
+
+    with pytest.raises(ToolchainError, match=r"of a right solution \(harness.c:1: fatal error: stdio.h"):
+        build(toolchain, "int x;", Broken(exit_code=1), Limits(), harness="int main(void);")
+
+
+# What Debian's gcc is without the packages that it only recommends, and others of the kind.
+BROKEN: dict[str, tuple[Language, str, str, str]] = {
+    "no headers": (
+        "c",
+        "gcc",
+        'exec /usr/bin/gcc -nostdinc -isystem $(/usr/bin/gcc -print-file-name=include) "$@"',
+        "stdio.h.*libc6-dev",
+    ),
+    "no linker": (
+        "c",
+        "gcc",
+        'case "$*" in *" -c "*) exec /usr/bin/gcc "$@";; esac; echo "ld: cannot find crt1.o"; exit 1',
+        "binutils",
+    ),
+    "no assembler": ("c", "gcc", "echo \"error: cannot execute 'as'\" >&2; exit 1", "execute 'as'.*binutils"),
+    "programs that do not run": (
+        "c",
+        "gcc",
+        'case "$*" in *" -c "*) : >harness.o;; *) printf "#!/bin/sh\\nexit 3" >program; chmod +x program;; esac',
+        r"\(exited\).*libc6-dev",
+    ),
+    "a python of another kind": ("python", "python3", "echo '>>> hello'", r"\(exited\).*apt install python3"),
+    "a rustc without its library": (
+        "rust",
+        "rustc",
+        'if [ $1 = --print ]; then dirname $(dirname $0); exit; fi; echo "error[E0463]: no crate \\`std\\`" >&2; exit 1',
+        "E0463.*rustc gcc libc6-dev",
+    ),
+}
+
+
+@pytest.mark.parametrize(("language", "tool", "script", "message"), BROKEN.values(), ids=BROKEN)
+def test_tools_that_do_not_work_are_errors_and_no_zeros(
+    language: Language, tool: str, script: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(Code(language="c"))
+    _executable(tmp_path / "bin" / tool, script)
+    monkeypatch.setattr(code_toolchains, "_SYSTEM_PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    rewards = ("binary", "components") if language == "rust" else ("binary",)
+    for reward in rewards:
+        task = Code(language=language, sandbox="limits_only", reward=reward)  # pyright: ignore[reportArgumentType]
+        assert re.search(message, task.missing() or "", re.DOTALL)
+        example = task.examples("train", 1)[0]
+        for text in (task.demonstration(example), "no code of any kind"):
+            verdict = task.score(example.truth, text)
+            assert (verdict.success, verdict.reward) == (False, None)
+            assert verdict.error == task.missing()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tools_prove_themselves_once(language: Language) -> None:
+    toolchain, calls = find_toolchain(need(Code(language=language)).language), list[list[str]]()
+
+    class Counting:
+        name = "bubblewrap, counting"
+
+        def run(self, command: list[str], **given: Any) -> Outcome:
+            calls.append(command)
+            return make_sandbox().run(command, **given)
+
+    check_toolchain(toolchain, Counting(), Limits())
+    first = len(calls)
+    assert first == {"rust": 2, "python": 1, "c": 3}[language]
+    for _ in range(3):
+        check_toolchain(toolchain, Counting(), Limits())
+    assert len(calls) == first
+    check_toolchain(toolchain, Counting(), Limits(memory_mb=1111))
+    assert len(calls) == 2 * first
+
+
+def test_a_bad_moment_is_not_remembered() -> None:
+    toolchain, sandbox = Toolchain(language="python", program="/python3"), Recording(exit_code=1)
+    for _ in range(2):
+        with pytest.raises(ToolchainError, match=r"/python3 makes no program that works, .* \(exited\)"):
+            check_toolchain(toolchain, sandbox, Limits())
+    assert len(sandbox.asked) == 2
 
 
 def test_python_runs_as_it_is(gcc: str) -> None:

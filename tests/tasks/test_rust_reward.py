@@ -10,19 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxrl.errors import InputError
+from maxrl.tasks import rust_syntax
+from maxrl.tasks.code import MOST_CODE
 from maxrl.tasks.rust_reward import (
     Diagnostics,
     RustWeights,
     compiler_terms,
     complexity_terms,
     idiom_terms,
+    is_finished,
     quality_terms,
     read_diagnostics,
     read_weights,
     rust_terms,
     structure_terms,
 )
-from maxrl.tasks.rust_syntax import Syntax, measure
+from maxrl.tasks.rust_syntax import MEASURE_LIMIT, Syntax, measure, measure_all, measured
+from maxrl.tasks.sandbox import Outcome
+from maxrl.tasks.workers import WorkerFailure
 
 FUZZ = settings(derandomize=True, database=None, deadline=1000, max_examples=200)
 W = RustWeights()
@@ -88,11 +93,13 @@ def test_the_guides_samples_get_its_figures(code: str, diagnostics: Diagnostics,
 # ------------------------------------------------------------------------------------------------------------ measures
 
 MEASURES: list[tuple[str, dict[str, Any]]] = [
-    ("", {"items": 0, "lines": 0, "functions": 0}),
-    ("// nothing\n/* at all */\n#![allow(unused)]", {"items": 0}),
-    ("fn f() {}", {"items": 1, "functions": 1, "lines": 1, "cyclomatic": 1, "nesting": 0}),
+    ("", {"bodies": 0, "lines": 0, "functions": 0}),
+    ("// nothing\n/* at all */\n#![allow(unused)]", {"bodies": 0}),
+    ("use std::fs; struct S; macro_rules! m { () => { fn f() {} } } m!();", {"bodies": 0}),
+    ("fn f() {}", {"bodies": 1, "functions": 1, "lines": 1, "cyclomatic": 1, "nesting": 0}),
+    ("struct S; impl S { fn m(&self) {} }\ntrait T { fn a(); fn b() { fn c() {} } }", {"bodies": 3}),
     ("fn f() { fn g() {} }\nmod m { fn h() {} mod n { fn i() {} } }", {"functions": 4}),
-    ("mod elsewhere;", {"items": 1, "functions": 0}),
+    ("mod elsewhere;", {"bodies": 0, "functions": 0}),
     (
         "struct S; impl S { fn m(&self) {} }\ntrait T { fn a(); fn b() {} }",
         {"functions": 0, "structs": 1, "traits": 1},
@@ -148,7 +155,84 @@ def test_measures(code: str, expected: dict[str, Any]) -> None:
 
 
 def test_what_a_plain_function_does_not_show() -> None:
-    assert measure("fn f() {}") == Syntax(parses=True, items=1, functions=1, lines=1)
+    assert measure("fn f() {}") == Syntax(parses=True, bodies=1, functions=1, lines=1)
+
+
+# Each takes code away that rustc then does not look at; `T` is another name of `test`.
+REMOVING = [
+    "#[cfg(any())]",
+    "#[cfg(test)]",
+    "#[ cfg ( any ( ) ) ]",
+    "#[r#cfg(any())]",
+    "#[cfg_attr(all(), cfg(any()))]",
+    "#[test]",
+    "#[std::prelude::v1::test]",
+    "#[T]",
+    "#[rustfmt::skip]",  # `use std::prelude::v1 as rustfmt` is allowed
+    "#[derive()]",  # and so is `use std::prelude::v1::test as derive`
+    "#[/* a comment */ cfg(any())]",
+    "#[cfg(any())] #[inline] /* a comment */",
+]
+IDIOMS = "let (a, b) = x.iter().map(|y| y)?; match f::<T>() { _ => 1 }"
+
+
+@pytest.mark.parametrize("attribute", REMOVING)
+def test_what_an_attribute_may_take_away_earns_nothing(attribute: str) -> None:
+    bare = f"/// D.\nfn f() -> Option<Result<i32, i32>> {{ {IDIOMS} }}"
+    assert all((measure(bare).bodies, measure(bare).documented, measure(bare).turbofish))
+    nothing = Syntax(parses=True, lines=measure(bare).lines, cyclomatic=2, nesting=1)
+    removed = [
+        f"{attribute} {bare}",
+        bare.replace("fn", f"{attribute} fn"),
+        f"mod m {{ {attribute} fn f() {{ {IDIOMS} }} }}",
+        f"impl S {{ {attribute} fn f() {{ {IDIOMS} }} }}",
+    ]
+    if "derive" not in attribute:
+        removed += [
+            f"{attribute} mod m {{ struct S; enum E {{}} trait T {{ fn f() {{ {IDIOMS} }} }} }}",
+            f"{attribute} impl S {{ fn f() {{ {IDIOMS} }} }}",
+        ]
+    for code in removed:
+        assert replace(measure(code), lines=nothing.lines) == nothing, code
+
+
+@pytest.mark.parametrize("name", ["cfg(any())", "cfg_attr(all(), cfg(any()))", "r#cfg(any())", "unheard_of"])
+@pytest.mark.parametrize(
+    "code", ["#![X] fn f() {}", "mod m { #![X] fn f() {} }", "//! D.\n#![allow(unused)]\n#![X]\nfn f() {}"]
+)
+def test_what_an_inner_attribute_may_take_away_is_no_code(name: str, code: str) -> None:
+    assert measure(code.replace("X", name)) == Syntax(parses=True, lines=measure(code).lines)
+
+
+def test_an_attribute_inside_a_function_takes_away_what_it_belongs_to() -> None:
+    for removed in (
+        f"fn f() {{ #[cfg(any())] {{ {IDIOMS} }} }}",
+        f"fn f() {{ match x {{ #[cfg(any())] 1 => {{ {IDIOMS} }} }} }}",
+        f"fn f() {{ S {{ #[cfg(any())] a: {{ {IDIOMS} }} }} }}",
+        f"fn f() {{ g(#[cfg(any())] {{ {IDIOMS} }}) }}",
+    ):
+        found = measure(removed)
+        assert (found.parses, found.bodies, found.turbofish, found.closures, found.iterators) == (
+            *(True, 1, False, False, False),
+        ), removed
+    found = measure("fn f() { #[cfg(any())] a(|x| x); b.iter(); }")
+    assert (found.closures, found.iterators) == (False, True)
+
+
+def test_what_costs_is_counted_wherever_it_stands() -> None:
+    costs = "a.unwrap(); panic!(); unsafe { b() } if c { if d { if e { for f in g {} } } }"
+    open_, hidden = measure(f"fn f() {{ {costs} }}"), measure(f"#[cfg(all())] fn f() {{ {costs} }}")
+    for name, value in {"panics": 2, "unsafe": True, "cyclomatic": 5, "nesting": 4, "lines": 1}.items():
+        assert getattr(open_, name) == getattr(hidden, name) == value
+
+
+def test_attributes_that_leave_code_where_it_is() -> None:
+    for attribute in ("#[inline]", "#[must_use]", "#[allow(unused)]", '#[doc = "cfg"]', "#[inline(always)]"):
+        assert measure(f"{attribute} fn f() {{}}").bodies == 1
+        assert measure(f"#![allow(unused)] {attribute} mod m {{ fn f() {{}} }}").bodies == 1
+    assert measure("#[derive(Clone)] struct S; #[derive(Debug)] enum E {}").structs == 1
+    assert measure("#[derive(Clone)] struct S; #[derive(Debug)] enum E {}").enums == 1
+    assert measure("#[cfg(any())] struct S; fn f() {}").bodies == 1  # only what follows it
 
 
 @pytest.mark.parametrize(
@@ -258,7 +342,7 @@ def test_idioms_are_all_or_nothing() -> None:
 def test_every_weight_matters() -> None:
     everything = Syntax(
         parses=True,
-        items=1,
+        bodies=1,
         functions=1,
         documented=1,
         structs=1,
@@ -344,7 +428,24 @@ def test_messages_are_counted_by_level() -> None:
 
 
 def test_a_compiler_that_fails_without_a_word_found_an_error() -> None:
-    assert read_diagnostics(b"Killed", compiles=False) == Diagnostics(compiles=False, errors=1, warnings=0)
+    # It counts as two, as rustc's own would with their summary.
+    assert read_diagnostics(b"Killed", compiles=False) == Diagnostics(compiles=False, errors=2, warnings=0)
+
+
+ENDS: list[tuple[bool, dict[str, Any], bytes]] = [
+    (True, {"status": "exited", "exit_code": 0}, b""),
+    (True, {"status": "exited", "exit_code": 1}, MESSAGES),
+    (False, {"status": "exited", "exit_code": 1}, b'{"level":"warning"}\nout of memory'),
+    (False, {"status": "exited", "exit_code": 101}, MESSAGES),
+    (False, {"status": "signalled", "signal": 11}, MESSAGES),
+    (False, {"status": "signalled", "signal": 6}, b""),
+    *((False, {"status": status}, MESSAGES) for status in ("cpu time", "wall time", "memory", "output")),
+]
+
+
+@pytest.mark.parametrize(("finished", "ending", "stderr"), ENDS)
+def test_when_rustc_came_to_its_end(finished: bool, ending: dict[str, Any], stderr: bytes) -> None:
+    assert is_finished(Outcome(**ending, stdout=b"", stderr=stderr, seconds=0.1)) is finished
 
 
 @pytest.mark.parametrize("data", [b"[" * 2**20, b'{"level":' * 2**16, b"{}\n" * 2**15, b"9" * 2**20])
@@ -358,7 +459,7 @@ def test_many_messages(data: bytes) -> None:
 @FUZZ
 def test_any_bytes_are_read_as_messages(data: bytes) -> None:
     found = read_diagnostics(data, compiles=False)
-    assert found.errors >= 1
+    assert found.errors >= 2
     assert found.warnings >= 0
 
 
@@ -385,7 +486,10 @@ WORDS = [
 TOKENS = [*WORDS, *"{}()<>,;='#!|&?.", '"', "\n"]
 
 
-@given(st.text() | st.lists(st.sampled_from(TOKENS), max_size=60).map(" ".join))
+ANYTHING = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
+
+
+@given(ANYTHING | st.lists(st.sampled_from(TOKENS), max_size=60).map(" ".join))
 @FUZZ
 def test_any_text_is_measured(code: str) -> None:
     found = measure(code)
@@ -416,3 +520,81 @@ def test_the_longest_code_that_is_looked_at_takes_no_second(code: str) -> None:
     started = time.thread_time()  # not the clock: the machine may be busy
     measure(code)
     assert time.thread_time() - started < 1
+
+
+def test_measures_come_back_from_the_workers_as_they_are() -> None:
+    codes = [STRUCT, ITERATOR, "fn f() {", "\udc80\0", "", *HOSTILE.values()]
+    assert measure_all(codes) == [measure(code) for code in codes]
+    assert Syntax(**measured(STRUCT)) == measure(STRUCT)
+    assert measure_all([]) == []
+
+
+# tree-sitter takes minutes over the first, and holds Python's lock all the while.
+ENDLESS = {
+    "types and comments": "->?/*" * 6_400,
+    "raw strings": 'r#"' * 10_667,
+}
+
+
+@pytest.mark.parametrize("code", ENDLESS.values(), ids=ENDLESS)
+def test_no_code_stops_the_program(code: str) -> None:
+    started = time.thread_time()
+    found = measure_all([code, "fn f() {}", code])
+    assert time.thread_time() - started < 0.5
+    for failure in (found[0], found[2]):
+        assert failure == WorkerFailure(kind="time", detail="CPU time used up")
+    assert found[1] == measure("fn f() {}")
+
+
+def test_a_worker_that_dies_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = WorkerFailure(kind="crashed", detail="killed")
+    answers: list[list[Any]] = [[measured(STRUCT), crash, crash], [crash, measured(ITERATOR)]]
+    asked: list[list[str]] = []
+
+    class Dying:
+        def map(self, items: list[str]) -> list[Any]:
+            asked.append(items)
+            return answers[len(asked) - 1]
+
+    monkeypatch.setattr(rust_syntax, "_MEASURING", Dying())
+    assert measure_all(["a", "b", "c"]) == [measure(STRUCT), crash, measure(ITERATOR)]
+    assert asked == [["a", "b", "c"], ["b", "c"]]
+
+
+# What tree-sitter may find hard to read again and again.
+UNITS = [
+    "/*",
+    "*/",
+    'r#"',
+    '"#',
+    "b'",
+    "'a ",
+    "<<",
+    "a::<",
+    "x(",
+    "dyn ",
+    "for ",
+    "where ",
+    "..",
+    "$",
+    "@",
+    "#[",
+    "#![",
+]
+
+
+@given(
+    st.lists(st.sampled_from([*TOKENS, *UNITS]), min_size=1, max_size=5).map("".join),
+    st.sampled_from(["", "fn f() {", "fn f() { let x = ", "impl "]),
+)
+@settings(derandomize=True, database=None, deadline=None, max_examples=25)
+def test_any_tokens_again_and_again(unit: str, before: str) -> None:
+    code = (before + unit * (MOST_CODE // len(unit)))[:MOST_CODE]
+    started = time.thread_time()
+    [found] = measure_all([code])
+    assert time.thread_time() - started < 0.5  # of this process; the workers' is limited by the kernel
+    assert isinstance(found, Syntax) or found.kind == "time"
+
+
+def test_measuring_takes_less_than_a_second() -> None:
+    assert MEASURE_LIMIT < 1

@@ -9,63 +9,60 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from maxrl.errors import InputError, MaxRLError, unknown_name
-from maxrl.tasks.base import Example, Task, Verdict
+from maxrl.errors import InputError, unknown_name
+from maxrl.tasks.base import NO_PROBLEM, Example, Task, Verdict
 from maxrl.tasks.code_corruptions import corrupted
 from maxrl.tasks.code_extraction import extract_code
-from maxrl.tasks.code_harness import case_input, program, read_results
-from maxrl.tasks.code_problems import LANGUAGES, LEVELS, Language, Problem, load_problems
-from maxrl.tasks.code_prompts import answered, posed
+from maxrl.tasks.code_harness import case_input, harness, program, read_results
+from maxrl.tasks.code_problems import LEVELS, Language, Problem, load_problems
+from maxrl.tasks.code_prompts import answered, posed, read_truth
 from maxrl.tasks.code_templates import compact_prompt, draw_template, template_problem
-from maxrl.tasks.code_toolchains import build, check_rust, find_toolchain, run
-from maxrl.tasks.rust_reward import RustWeights, read_diagnostics, read_weights, rust_terms
-from maxrl.tasks.rust_syntax import Syntax, measure
-from maxrl.tasks.sandbox import Limits, Mode, Outcome, Sandbox, make_sandbox, sandbox_reason
+from maxrl.tasks.code_toolchains import (
+    COMPILER_STOPPED,
+    LEAST_MEMORY,
+    NO_CODE,
+    NOT_COMPILED,
+    TOO_LONG,
+    WRONG,
+    Toolchain,
+    ToolchainError,
+    build,
+    check_rust,
+    check_toolchain,
+    compiler_reason,
+    ending,
+    find_toolchain,
+    run,
+)
+from maxrl.tasks.rust_reward import (
+    RustWeights,
+    is_finished,
+    read_diagnostics,
+    read_weights,
+    refusal_terms,
+    rust_terms,
+)
+from maxrl.tasks.rust_syntax import Syntax, measure_all
+from maxrl.tasks.sandbox import Limits, Mode, Sandbox, SandboxError, make_sandbox, sandbox_reason
 from maxrl.tasks.streams import Split, check_integer, problem_streams, random_stream
+from maxrl.tasks.workers import WorkerFailure
 
 Reward = Literal["binary", "components"]
 Source = Literal["project", "templates"]
 Levels = Literal["all", "easy", "medium", "hard"]
 PromptFormat = Literal["chat", "compact"]
 
-NO_CODE = "no code"
-TOO_LONG = "too long"
-NOT_COMPILED = "does not compile"
-COMPILER_STOPPED = "takes too much to compile"
-WRONG = "wrong result"
-CRASHED = "crashed"
-OUT_OF_TIME = "ran out of time"
-OUT_OF_MEMORY = "out of memory"
-TOO_MUCH_OUTPUT = "too much output"
-REASONS = (
-    NO_CODE,
-    TOO_LONG,
-    NOT_COMPILED,
-    COMPILER_STOPPED,
-    WRONG,
-    CRASHED,
-    OUT_OF_TIME,
-    OUT_OF_MEMORY,
-    TOO_MUCH_OUTPUT,
-)
-"""Every reason a completion can be refused for."""
+TOOLS_FAILED = "compiler, parser or sandbox failed"
+"""The reason of an error that is not the truth's."""
 
 MOST_CODE = 2**15
-"""Bytes of code beyond which none is looked at: some ten times a long answer, and parsed in a tenth of a second."""
+"""Bytes of code beyond which none is looked at: some ten times a long answer."""
 
-_ENDINGS = {
-    "cpu time": OUT_OF_TIME,
-    "wall time": OUT_OF_TIME,
-    "memory": OUT_OF_MEMORY,
-    "output": TOO_MUCH_OUTPUT,
-}
-# Longer and `score` could take longer than the task's `time_limit`: it compiles and runs.
+# Longer and `score` could take longer than the task's `time_limit`: it compiles and runs, the first time twice.
 _LONGEST_WALL_SECONDS = 25.0
 _MOST_WORKERS = 1024
-# With less the tools themselves fail, and all code would seem wrong.
-_LEAST_MEMORY: Mapping[Language, int] = {"rust": 512, "python": 64, "c": 128}
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Code(Task):
     """
 
     name: ClassVar[str] = "code"
-    time_limit: ClassVar[float] = 60.0
+    time_limit: ClassVar[float] = 150.0
 
     language: Language = field(default="rust", metadata={"help": "language to write in: rust, python or c"})
     problems: Source = field(
@@ -171,7 +168,7 @@ class Code(Task):
             )
         read_weights(self.weights)
         check_integer("workers", self.workers, 0, _MOST_WORKERS)
-        check_integer("memory_mb", self.memory_mb, _LEAST_MEMORY[self.language])
+        check_integer("memory_mb", self.memory_mb, LEAST_MEMORY[self.language])
         if not 0 < self.wall_seconds <= _LONGEST_WALL_SECONDS:
             raise InputError(
                 f"wall_seconds={self.wall_seconds!r} is not allowed; give a number above 0, up to "
@@ -245,19 +242,25 @@ class Code(Task):
         return len(self._project(split)) if self.problems == "project" else None
 
     def missing(self) -> str | None:
-        """The first of sandbox and compilers that cannot be used here, and the package that brings it."""
+        """The first of sandbox and compilers that cannot be used here, and the packages that bring it."""
         try:
-            find_toolchain(self.language)
-        except InputError as error:
+            toolchain = find_toolchain(self.language)
+        except ToolchainError as error:
             return str(error)
-        reason = sandbox_reason(self.sandbox)
-        return f"the sandbox '{self.sandbox}' cannot be used here: {reason}" if reason else None
+        if reason := sandbox_reason(self.sandbox):
+            return f"the sandbox '{self.sandbox}' cannot be used here: {reason}"
+        try:
+            check_toolchain(toolchain, self._sandbox, self._limits)
+        except (ToolchainError, SandboxError) as error:
+            return str(error)
+        return None
 
     def score(self, truth: Mapping[str, Any], completion: str) -> Verdict:
         """The verdict of compiler and tests on the code in one completion (`maxrl.tasks.code_extraction` finds it).
 
-        A refusal's `reason` is one of `REASONS`. Never raises on any string. A truth that is no problem, a missing compiler
-        and a sandbox that fails give an error (reward None), never a zero.
+        A refusal's `reason` is one of `maxrl.tasks.code_toolchains.REASONS`. Never raises on any string. A truth that is no
+        problem, a compiler that is missing or does not work and a sandbox that fails give an error (reward None, reason
+        `NO_PROBLEM` or `TOOLS_FAILED`), never a zero; nothing that the code does gives one.
         """
         return self.score_many([truth], [completion])[0]
 
@@ -265,61 +268,88 @@ class Code(Task):
         """A verdict per completion, several judged at once (`workers`), and equal ones together."""
         found = [self._read(truth, completion) for truth, completion in zip(truths, completions, strict=True)]
         todo = list(dict.fromkeys(item for item in found if isinstance(item, _Submission)))
+        languages: set[Language] = {item.language for item in todo}
+        tools = {language: self._tools(language) for language in languages}
+        # Together, and before the compilers start: it takes turns.
+        measured = measure_all([item.code for item in todo]) if self.graded else [None] * len(todo)
+        work = todo, [tools[item.language] for item in todo], measured
         workers = min(len(todo), self.workers or _cores())
         if workers <= 1:
-            verdicts = dict(zip(todo, map(self._judge, todo), strict=True))
+            verdicts = dict(zip(todo, map(self._judge, *work), strict=True))
         else:
-            # Threads: the work is done in other processes.
-            with ThreadPoolExecutor(workers) as pool:
-                verdicts = dict(zip(todo, pool.map(self._judge, todo), strict=True))
+            with ThreadPoolExecutor(workers) as pool:  # threads: the work is done in other processes
+                verdicts = dict(zip(todo, pool.map(self._judge, *work), strict=True))
         return [verdicts[item] if isinstance(item, _Submission) else item for item in found]
 
     def _read(self, truth: Mapping[str, Any], completion: str) -> _Submission | Verdict:
         """What is to be judged, or the verdict where nothing need be run for it."""
-        read = _read_truth(truth)
+        read = read_truth(truth)
         if isinstance(read, str):
-            return Verdict(success=False, reward=None, error=read)
+            return _failed(read, NO_PROBLEM)
         language, problem = read
         if self.reward == "components" and language != "rust":
-            return Verdict(success=False, reward=None, error=f"reward=components judges Rust, not {language}")
+            return _failed(f"reward=components judges Rust, not {language}", NO_PROBLEM)
         code = extract_code(completion, language)
         if not code:
-            return _refused(NO_CODE)
+            return self._refused(NO_CODE)
         if len(code.encode("utf-8", "replace")) > MOST_CODE:
-            return _refused(TOO_LONG)
+            return self._refused(TOO_LONG)
         return _Submission(language, problem.id, code, problem)
 
-    def _judge(self, submission: _Submission) -> Verdict:
+    def _tools(self, language: Language) -> Toolchain | str:
+        """A toolchain that works, or why there is none."""
         try:
-            if self.reward == "components":
-                return self._judge_components(submission.code)
-            return self._judge_tests(submission)
-        except MaxRLError as error:  # a compiler or the sandbox: nothing that the code did
-            return Verdict(success=False, reward=None, error=str(error))
+            toolchain = find_toolchain(language)
+            check_toolchain(toolchain, self._sandbox, self._limits)
+        except (InputError, SandboxError) as error:  # InputError: there is no sandbox of this kind here
+            return str(error)
+        return toolchain
 
-    def _judge_tests(self, submission: _Submission) -> Verdict:
-        problem, toolchain = submission.problem, find_toolchain(submission.language)
-        source = program(problem, submission.language, submission.code)
-        built = build(toolchain, source, self._sandbox, self._limits)
+    def _judge(
+        self, submission: _Submission, toolchain: Toolchain | str, syntax: Syntax | WorkerFailure | None
+    ) -> Verdict:
+        if isinstance(toolchain, str):
+            return _failed(toolchain)
+        try:
+            if syntax is not None:
+                return self._judge_components(submission.code, toolchain, syntax)
+            return self._judge_tests(submission, toolchain)
+        except (ToolchainError, SandboxError) as error:  # nothing that the code did
+            return _failed(str(error))
+
+    def _judge_tests(self, submission: _Submission, toolchain: Toolchain) -> Verdict:
+        problem, language = submission.problem, submission.language
+        source, other = program(problem, language, submission.code), harness(problem, language)
+        built = build(toolchain, source, self._sandbox, self._limits, harness=other)
         if not built.files:
-            return _refused(_compiler_reason(built.outcome))
+            return self._refused(compiler_reason(built.outcome))
         outcome = run(toolchain, built, case_input(problem), self._sandbox, self._limits)
         if not outcome.ok:
-            return _refused(_ending(outcome, submission.language))
+            return self._refused(ending(outcome, language))
         right = read_results(problem, outcome.stdout) == len(problem.tests)
-        return Verdict(success=True, reward=1.0) if right else _refused(WRONG)
+        return Verdict(success=True, reward=1.0) if right else self._refused(WRONG)
 
-    def _judge_components(self, code: str) -> Verdict:
-        syntax = measure(code)
-        if syntax.parses and not syntax.items:  # comments alone would compile, and pass the guide's threshold
-            return _refused(NO_CODE)
-        outcome = check_rust(find_toolchain("rust"), code, self._sandbox, self._limits)
-        reason = "" if outcome.ok else _compiler_reason(outcome)
-        if reason == COMPILER_STOPPED:
+    def _judge_components(self, code: str, toolchain: Toolchain, syntax: Syntax | WorkerFailure) -> Verdict:
+        if isinstance(syntax, WorkerFailure):
+            if syntax.kind not in ("time", "memory", "crashed"):
+                return _failed(f"tree-sitter: {syntax.kind}: {syntax.detail}")
+            return self._refused(COMPILER_STOPPED)
+        if (
+            syntax.parses and not syntax.bodies
+        ):  # comments alone would compile, and pass the guide's threshold
+            return self._refused(NO_CODE)
+        outcome = check_rust(toolchain, code, self._sandbox, self._limits)
+        diagnostics = read_diagnostics(outcome.stderr, compiles=outcome.ok)
+        reason = "" if outcome.ok else NOT_COMPILED
+        if not is_finished(outcome):
             # Or to stop the compiler would be cheaper than the errors it had yet to tell.
-            syntax = Syntax(parses=False)
-        terms = rust_terms(read_diagnostics(outcome.stderr, compiles=outcome.ok), syntax, self._weights)
+            syntax, reason = Syntax(parses=False), COMPILER_STOPPED
+        terms = rust_terms(diagnostics, syntax, self._weights)
         return Verdict(success=outcome.ok, reward=sum(terms.values()), components=terms, reason=reason)
+
+    def _refused(self, reason: str) -> Verdict:
+        terms: Mapping[str, float] = refusal_terms(self._weights) if self.graded else {}
+        return Verdict(success=False, reward=sum(terms.values(), 0.0), components=terms, reason=reason)
 
     def demonstration(self, example: Example) -> str:
         """The reference solution: in a fence for chat, bare for compact.
@@ -327,7 +357,7 @@ class Code(Task):
         Raises:
             InputError: when the truth is no problem.
         """
-        read = _read_truth(example.truth)
+        read = read_truth(example.truth)
         if isinstance(read, str):
             raise InputError(f"example '{example.id}' cannot be demonstrated: {read}")
         language, problem = read
@@ -335,7 +365,7 @@ class Code(Task):
 
     def corruptions(self, example: Example, gold: str) -> Iterator[tuple[str, str]]:
         """No code, code that does not compile, and for tests also code that does and is wrong, or tampers with them."""
-        read = _read_truth(example.truth)
+        read = read_truth(example.truth)
         assert not isinstance(read, str), "an example of this task"
         language, problem = read
         prompt = example.prompt
@@ -350,40 +380,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refused(reason: str) -> Verdict:
-    return Verdict(success=False, reward=0.0, reason=reason)
-
-
-def _read_truth(truth: object) -> tuple[Language, Problem] | str:
-    """Language and problem of a truth, or a sentence that says what is wrong with it."""
-    if not isinstance(truth, Mapping):
-        return (
-            f"truth must be a mapping with 'language' and 'problem' or 'template', got {type(truth).__name__}"
-        )
-    given = cast("Mapping[str, Any]", truth)
-    language = given.get("language")
-    if language not in LANGUAGES:
-        return f"truth['language'] must be one of {', '.join(LANGUAGES)}"
-    if "template" in given:
-        problem = template_problem(given)
-        return problem if isinstance(problem, str) else (language, problem)
-    for problem in load_problems():
-        if problem.id == given.get("problem"):
-            return language, problem
-    return "truth['problem'] must be the id of one of the project's problems"
-
-
-def _compiler_reason(outcome: Outcome | None) -> str:
-    """Why there is no program."""
-    stopped = outcome is not None and outcome.status in _ENDINGS
-    return COMPILER_STOPPED if stopped else NOT_COMPILED
-
-
-def _ending(outcome: Outcome, language: Language) -> str:
-    """Why a program did not end well."""
-    if outcome.status == "exited" and language == "python":
-        # Python compiles as it runs. A program may say this itself; it is refused all the same.
-        last = outcome.stderr.rstrip().rpartition(b"\n")[2]
-        if last.startswith((b"SyntaxError:", b"IndentationError:", b"TabError:")):
-            return NOT_COMPILED
-    return _ENDINGS.get(outcome.status, CRASHED)
+def _failed(error: str, reason: str = TOOLS_FAILED) -> Verdict:
+    return Verdict(success=False, reward=None, reason=reason, error=error)

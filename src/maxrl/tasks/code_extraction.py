@@ -20,7 +20,9 @@ LABELS: Mapping[Language, tuple[str, ...]] = {
 
 # Indented at will: blocks stand in lists. A backtick after the label makes it inline code, as in CommonMark. Possessive
 # quantifiers: no line takes longer than it is long.
-_FENCE = regex(r"^[ \t]*+(`{3,}+|~{3,}+)([^`\n]*+)$", MULTILINE)
+_FENCE = regex(r"^([ \t]*+)(`{3,}+|~{3,}+)([^`\n]*+)$", MULTILINE)
+_WRAPPERS = ("markdown", "md")
+"""Labels of a whole answer in a fence of its own, with the code in a fence inside."""
 
 
 class _Block(NamedTuple):
@@ -33,37 +35,49 @@ class _Block(NamedTuple):
 def extract_code(completion: str, language: Language) -> str:
     """The code that a completion offers in `language`, without surrounding blank lines; "" where it offers none.
 
-    Fences are lines of three or more backticks or tildes, closed by as many of the same or more. Of all blocks the last
-    one counts that is complete and labelled with the language (see `LABELS`): models draft first and answer last. Where
-    there is none, the last complete one without a label; then a last one that was never closed (a truncated completion),
-    if its label is the language's or none. Where nothing is fenced, the whole completion is code. Blocks of another
-    language alone are no code.
+    Fences are lines of three or more backticks or tildes, closed by as many of the same or more that stand no deeper than
+    the opening ones (what is indented, in a docstring for one, belongs to the code). Of all blocks that hold anything the
+    last one counts that is complete and labelled with the language (see `LABELS`): models draft first and answer last.
+    Where there is none, the last complete one without a label; then a last one that was never closed (a truncated
+    completion), if its label is the language's or none. Blocks inside one that is labelled `markdown` count like any
+    other. Where nothing is fenced, the whole completion is code. Blocks of another language alone are no code.
 
     Linear in the length of the completion; never raises on any text.
     """
-    blocks = list(_blocks(completion))
+    blocks = list(_blocks(completion, 0, len(completion)))
     if not blocks:
         return _trimmed(completion)
     labels = LABELS[language]
     for wanted, closed in ((labels, True), (("",), True), ((*labels, ""), False)):
         for block in reversed(blocks):
-            if block.closed is closed and block.label in wanted:
-                return _trimmed(completion[block.start : block.end])
+            if block.closed is closed and block.label in wanted and block.start < block.end:
+                code = _trimmed(completion[block.start : block.end])
+                if code:
+                    return code
     return ""
 
 
-def _blocks(text: str) -> Iterator[_Block]:
-    """The fenced blocks, in order."""
-    opener, label, start = "", "", 0
-    for fence in _FENCE.finditer(text):
-        ticks, info = fence[1], fence[2].strip()
+def _blocks(text: str, start: int, end: int, *, inside: bool = False) -> Iterator[_Block]:
+    """The fenced blocks, in order, each before those in it: a whole answer may stand in a fence, but no deeper."""
+    opener, label, depth = "", "", 0
+    for fence in _FENCE.finditer(text, start, end):
+        indentation, ticks, info = fence.groups()
         if not opener:
-            opener, label, start = ticks, _label(info), fence.end() + 1
-        elif not info and ticks.startswith(opener):
+            opener, label, depth, start = (
+                ticks,
+                info and _label(info),
+                len(indentation.expandtabs()),
+                fence.end() + 1,
+            )
+        elif ticks.startswith(opener) and not info.strip() and len(indentation.expandtabs()) <= depth:
             yield _Block(label, True, start, fence.start())
+            if label in _WRAPPERS and not inside:
+                yield from _blocks(text, start, fence.start(), inside=True)
             opener = ""
     if opener:
-        yield _Block(label, False, start, len(text))
+        yield _Block(label, False, start, end)
+        if label in _WRAPPERS and not inside:
+            yield from _blocks(text, start, end, inside=True)
 
 
 def _label(info: str) -> str:

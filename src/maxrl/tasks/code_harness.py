@@ -5,6 +5,10 @@ results; `read_results` compares them, outside. So there is no verdict inside th
 printing a marker, reading its own source or overwriting the harness can at most bring wrong results or none.
 A program that prints right results by other means than returning them has computed them.
 
+For C the harness is a unit of its own (`harness`), the same for all functions of the same types: what the solution calls
+its own helpers, and which macros it defines, is its own affair. For Rust the code stands at the root of the crate, so that
+`crate::helper` is what it says; with a `main` of its own it stands in a module, where that is not the program's.
+
 Standard input: the number of cases, then per case and argument: an integer in decimal, `true` or `false`, a text as it
 is, or the length of a list and its items; each on a line of its own. All of it is read before the first call.
 
@@ -15,8 +19,11 @@ result in any. What the function prints itself, for debugging say, stands before
 them (at exit, from a thread) makes the whole of it invalid, as then nobody could tell which lines are the results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from importlib.resources import files
+from re import compile as regex
 from textwrap import indent
 
 from maxrl.tasks.code_problems import ROOM, Language, Problem, Value, check_language
@@ -51,13 +58,16 @@ _C_READ = {
     "list[str]": "size_t @_len;\nconst char **@ = harness_read_texts(&@_len);",
 }
 _C_CALL = {
-    "int": "harness_show_integer(@FUNCTION@(@ARGUMENTS@));",
-    "bool": "harness_show_truth(@FUNCTION@(@ARGUMENTS@));",
-    "str": "char *out = harness_room(sizeof *out);\n@FUNCTION@(@ARGUMENTS@, out);\n"
-    "harness_show_text(out);\nfree(out);",
-    "list[int]": "long long *out = harness_room(sizeof *out);\n"
-    "harness_show_integers(out, @FUNCTION@(@ARGUMENTS@, out));\nfree(out);",
+    "int": "harness_show_integer(@CALLED@);",
+    "bool": "harness_show_truth(@CALLED@);",
+    "str": "char *out = harness_room(sizeof *out);\n@CALLED@;\nharness_show_text(out);\nfree(out);",
+    "list[int]": "long long *out = harness_room(sizeof *out);\nharness_show_integers(out, @CALLED@);\nfree(out);",
 }
+_C_CALLED = "maxrl_call"
+"""What the function is called between the two units of C, whatever its own name."""
+_AT_ROOT = {"OPEN": "", "CLOSE": "", "PATH": ""}
+_RUST_APART = regex(r"\bfn\s+main\b|\b(?:no_std|no_main|crate_name|crate_type)\b")
+"""What would get into the way of the program's own main at the root of a crate, and means nothing in a module."""
 _C_CONVENTIONS = {
     "str": f"Writes the result and a final NUL to out, which has room for {ROOM} bytes.",
     "list[int]": f"Writes the result to out, which has room for {ROOM} integers, and returns how many they are.",
@@ -84,7 +94,7 @@ def signature(problem: Problem, language: Language) -> str:
 
 
 def program(problem: Problem, language: Language, code: str) -> str:
-    """A whole program: the model's code, and a main that calls its function on the cases of standard input.
+    """The model's code and a main that calls its function on the cases of standard input; for C together with `harness`.
 
     For Rust a binary of edition 2021, for Python a script for 3.9 or later (`-I -S` will do), for C what gcc and clang
     take as C11 or later. Any code gives a program; whether that compiles is the compiler's matter. A `main` in the code
@@ -94,18 +104,41 @@ def program(problem: Problem, language: Language, code: str) -> str:
         InputError: on an unknown language.
     """
     check_language(language)
+    if language == "c":
+        return _filled("code_solution.c", _c_solution_parts(problem) | {"CODE": code})
     kinds = [kind for _, kind in problem.parameters]
     if language == "python":
         parts = {"PARAMETERS": repr(kinds), "RETURNS": problem.returns}
         code = ascii(code)
     else:
-        parts = (_rust_parts if language == "rust" else _c_parts)(problem, kinds)
-    text = files("maxrl.tasks").joinpath(f"data/code_harness.{language}").read_text(encoding="utf-8")
+        parts = _rust_parts(problem, kinds)
+        apart = _RUST_APART.search(code) is not None
+        parts |= {"OPEN": "mod solution {\n", "CLOSE": "}\n", "PATH": "solution::"} if apart else _AT_ROOT
     # The model's code comes last, so that nothing in it is taken for a part of the template.
-    parts |= {"FUNCTION": problem.function, "ROOM": str(ROOM), "END": END, "CODE": code}
+    parts |= {"FUNCTION": problem.function, "END": END, "CODE": code}
+    return _filled(f"code_harness.{language}", parts)
+
+
+def harness(problem: Problem, language: Language) -> str:
+    """The second unit of a program in C, which depends on the function's types alone; "" for other languages.
+
+    Raises:
+        InputError: on an unknown language.
+    """
+    check_language(language)
+    return _filled("code_harness.c", _c_harness_parts(problem)) if language == "c" else ""
+
+
+def _filled(template: str, parts: Mapping[str, str]) -> str:
+    text = _template(template)
     for name, part in parts.items():
         text = text.replace(f"@{name}@", part)
     return text
+
+
+@cache
+def _template(name: str) -> str:
+    return files("maxrl.tasks").joinpath(f"data/{name}").read_text(encoding="utf-8")
 
 
 def _rust_parts(problem: Problem, kinds: Sequence[str]) -> dict[str, str]:
@@ -143,18 +176,38 @@ def _c_prototype(problem: Problem) -> str:
     return f"{_C_RESULTS[problem.returns]} {problem.function}({', '.join(parameters)})"
 
 
-def _c_parts(problem: Problem, kinds: Sequence[str]) -> dict[str, str]:
-    read: list[str] = []
-    passed: list[str] = []
-    for i, kind in enumerate(kinds):
-        name = f"argument_{i}"
-        read.append(_C_READ[kind].replace("@", name))
-        passed.append(f"{name}, {name}_len" if kind.startswith("list") else name)
+def _c_called(problem: Problem) -> Problem:
+    """The same function under the name that is the same for all; of its parameters only the types are left."""
+    parameters = tuple((f"argument_{i}", kind) for i, (_, kind) in enumerate(problem.parameters))
+    return replace(problem, function=_C_CALLED, parameters=parameters)
+
+
+def _c_arguments(called: Problem) -> str:
+    passed = [f"{name}, {name}_len" if kind.startswith("list") else name for name, kind in called.parameters]
+    return ", ".join([*passed, "out"] if called.returns in _C_OUT else passed)
+
+
+def _c_solution_parts(problem: Problem) -> dict[str, str]:
+    called = _c_called(problem)
     return {
-        "PROTOTYPE": _c_prototype(problem),
+        "DECLARED": _c_prototype(problem),
+        "PROTOTYPE": _c_prototype(called),
+        "RETURN": "" if _C_RESULTS[problem.returns] == "void" else "return ",
+        "FUNCTION": problem.function,
+        "ARGUMENTS": _c_arguments(called),
+    }
+
+
+def _c_harness_parts(problem: Problem) -> dict[str, str]:
+    called = _c_called(problem)
+    read = [_C_READ[kind].replace("@", name) for name, kind in called.parameters]
+    return {
+        "PROTOTYPE": _c_prototype(called),
         "READ": indent("\n".join(read), " " * 8).lstrip(),
         "CALL": indent(_C_CALL[problem.returns], " " * 8).lstrip(),
-        "ARGUMENTS": ", ".join(passed),
+        "CALLED": f"{_C_CALLED}({_c_arguments(called)})",
+        "ROOM": str(ROOM),
+        "END": END,
     }
 
 

@@ -1,10 +1,12 @@
-"""How a programming problem is posed, and how an answer to it is written."""
+"""How a programming problem is posed and found again from its truth, and how an answer to it is written."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from maxrl.tasks.base import Prompt
 from maxrl.tasks.code_harness import signature
-from maxrl.tasks.code_problems import Language, Problem
+from maxrl.tasks.code_problems import LANGUAGES, Language, Problem, load_problems
+from maxrl.tasks.code_templates import template_problem
 
 _TITLES: Mapping[Language, str] = {"rust": "Rust (edition 2021)", "python": "Python 3", "c": "C17"}
 
@@ -25,3 +27,22 @@ def answered(code: str, language: Language, *, chat: bool) -> str:
     """A completion with this code: in a fence for a chat, else bare."""
     code = code.strip("\n")
     return f"```{language}\n{code}\n```" if chat else code
+
+
+def read_truth(truth: object) -> tuple[Language, Problem] | str:
+    """Language and problem of a truth, or a sentence that says what is wrong with it."""
+    if not isinstance(truth, Mapping):
+        return (
+            f"truth must be a mapping with 'language' and 'problem' or 'template', got {type(truth).__name__}"
+        )
+    given = cast("Mapping[str, Any]", truth)
+    language = given.get("language")
+    if language not in LANGUAGES:
+        return f"truth['language'] must be one of {', '.join(LANGUAGES)}"
+    if "template" in given:
+        problem = template_problem(given)
+        return problem if isinstance(problem, str) else (language, problem)
+    for problem in load_problems():
+        if problem.id == given.get("problem"):
+            return language, problem
+    return "truth['problem'] must be the id of one of the project's problems"

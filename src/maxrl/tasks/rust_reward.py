@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.tasks.rust_syntax import Syntax
+from maxrl.tasks.sandbox import Outcome
 
 _MOST_FUNCTIONS, _MOST_OTHERS = 2.0, 1.0
 _MOST_BRANCHES, _MOST_NESTING = 10, 3
@@ -113,18 +114,26 @@ class Diagnostics:
     """Messages of the level `warning`; again with the summary, where rustc gives one."""
 
 
+_ONE_ERROR = Diagnostics(compiles=False, errors=2, warnings=0)
+"""What rustc says of one syntax error: the error, and its summary."""
+
+
 def read_diagnostics(stderr: bytes, *, compiles: bool) -> Diagnostics:
     """Counts what `rustc --error-format=json` wrote. Lines that are no message are passed over.
 
-    A compiler that fails without a word (it crashed, or was stopped at a limit) counts as one error.
+    A compiler that fails without a word (it crashed, or was stopped at a limit) counts as if it had found one error.
     """
-    levels = [_level(line) for line in stderr.split(b"\n")]
+    levels = _levels(stderr)
     errors = sum(level.startswith("error") for level in levels)  # "error: internal compiler error" is one
     return Diagnostics(
         compiles=compiles,
-        errors=errors if compiles else max(1, errors),
+        errors=errors if compiles else max(_ONE_ERROR.errors, errors),
         warnings=levels.count("warning"),
     )
+
+
+def _levels(stderr: bytes) -> list[str]:
+    return [_level(line) for line in stderr.split(b"\n")]
 
 
 def _level(line: bytes) -> str:
@@ -133,6 +142,16 @@ def _level(line: bytes) -> str:
     except (ValueError, RecursionError):  # ValueError: no JSON, or no UTF-8
         return ""
     return str(cast("dict[str, Any]", message).get("level")) if isinstance(message, dict) else ""
+
+
+def is_finished(outcome: Outcome) -> bool:
+    """Whether rustc came to its end: it compiled the code, or told the errors because of which it did not.
+
+    It exits with 0 or 1 then. Stopped at a limit, crashed (a signal, or 101) or without a word, it had more to tell.
+    """
+    if outcome.ok:
+        return True
+    return outcome.exit_code == 1 and _levels(outcome.stderr).count("error") > 0
 
 
 def rust_terms(
@@ -149,6 +168,11 @@ def rust_terms(
     for part in (structure_terms, quality_terms, idiom_terms, complexity_terms):
         terms |= {name: counts * value for name, value in part(syntax, weights).items()}
     return terms
+
+
+def refusal_terms(weights: RustWeights | None = None) -> Mapping[str, float]:
+    """The terms of code with one syntax error, for what is refused unseen: nothing may be cheaper than to try and fail."""
+    return rust_terms(_ONE_ERROR, Syntax(parses=False), weights)
 
 
 def compiler_terms(found: Diagnostics, weights: RustWeights) -> dict[str, float]:

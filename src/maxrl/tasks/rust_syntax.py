@@ -1,22 +1,54 @@
 """What the syntax tree of Rust code shows of its structure, quality, idioms and complexity; measured, not judged.
 
 Parsed with tree-sitter, which does not care whether the code compiles. `maxrl.tasks.rust_reward` makes rewards of it.
+
+What the compiler may never see earns nothing: below an attribute that can take code away (`cfg`, `test`, any macro) only
+what costs is counted.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from re import compile as regex
+from typing import Any
 
 import tree_sitter_rust
 from tree_sitter import Language, Node, Parser, Tree
+
+from maxrl.tasks.workers import WorkerFailure, WorkerPool
+
+MEASURE_LIMIT = 0.5
+"""CPU seconds that measuring one piece of code may take; 32 KB of any sensible code take a tenth."""
+
+_MEASURING = WorkerPool(
+    "maxrl.tasks.rust_syntax:measured",
+    processes=min(4, os.cpu_count() or 1),
+    time_limit=MEASURE_LIMIT,
+    warm_up="fn f() {}",
+)
+"""Where code is measured: on some junk tree-sitter takes minutes, and holds Python's lock all the while."""
 
 _RUST = Language(tree_sitter_rust.language())
 
 _BRANCHES = {"if_expression", "while_expression", "loop_expression", "for_expression"}
 _NESTING = {*_BRANCHES, "match_expression"}
 _COMMENTS = {"line_comment", "block_comment"}
+_ATTRIBUTES = {"attribute_item", "inner_attribute_item"}
 _ITERATING = {b"map", b"filter", b"fold", b"collect", b"iter", b"into_iter"}
 _PANICKING = {b"unwrap", b"expect"}
 _PANICKING_MACROS = {b"panic", b"todo", b"unimplemented", b"unreachable"}
+
+# In these an attribute belongs to what follows it, elsewhere (an arm of a `match`, say) to the whole.
+_LISTS = {"source_file", "declaration_list", "block"}
+_ATTRIBUTE = regex(rb"#!?\s*\[\s*(\w+(?:::\w+)*)")
+# Attributes of the compiler's own that leave code where it is, and whose names no `use` can give to another. All others may
+# be a `cfg`, or a macro that makes nothing of what it gets, under whatever name.
+_KEEPING = frozenset(
+    b"allow warn deny forbid expect doc inline cold must_use track_caller deprecated non_exhaustive repr no_mangle "
+    b"target_feature no_std recursion_limit feature".split()
+)
+# `derive` can be another's name, but none that takes a type away.
+_KEEPING_TYPES = _KEEPING | {b"derive"}
 
 
 @dataclass(kw_only=True)
@@ -25,8 +57,8 @@ class Syntax:
 
     parses: bool
     """Whether the tree has no error, and nothing is missing."""
-    items: int = 0
-    """What stands in the file itself, comments and `#![…]` apart; 0: there is no code."""
+    bodies: int = 0
+    """Functions and methods with a body that the compiler is certain to see; 0: there is no code."""
     functions: int = 0
     """Functions outside `impl` and `trait`, those inside functions included. Methods are not counted."""
     documented: int = 0
@@ -63,8 +95,30 @@ class Syntax:
     """Lines that are neither blank nor begin with `//`."""
 
 
+def measure_all(codes: Sequence[str]) -> list[Syntax | WorkerFailure]:
+    """The measures of each, or why there are none. Takes no longer than `MEASURE_LIMIT` of CPU time each.
+
+    Of the failures `time`, `memory` and `crashed` are the code's own, all others are not.
+    """
+    results = _MEASURING.map(codes)
+    # A process may also die for a reason that has nothing to do with what it is doing.
+    again = [index for index, result in enumerate(results) if _is_crash(result)]
+    for index, result in zip(again, _MEASURING.map([codes[index] for index in again]), strict=True):
+        results[index] = result
+    return [result if isinstance(result, WorkerFailure) else Syntax(**result) for result in results]
+
+
+def _is_crash(result: object) -> bool:
+    return isinstance(result, WorkerFailure) and result.kind == "crashed"
+
+
+def measured(code: str) -> Mapping[str, Any]:
+    """The measures of Rust code as JSON, for the worker."""
+    return asdict(measure(code))
+
+
 def measure(code: str) -> Syntax:
-    """The measures of Rust code. Never raises on any text."""
+    """The measures of Rust code. Never raises on any text, but may take minutes over junk: see `measure_all`."""
     # A walk and no query of tree-sitter's: queries take seconds over a page that is made for the purpose.
     tree = Parser(_RUST).parse(code.encode("utf-8", "replace"))
     found = Syntax(parses=not tree.root_node.has_error)
@@ -72,22 +126,50 @@ def measure(code: str) -> Syntax:
         return found
     lines = (line.strip() for line in code.split("\n"))
     found.lines = sum(bool(line) and not line.startswith("//") for line in lines)
-    outside = {*_COMMENTS, "inner_attribute_item"}
-    found.items = sum(node.type not in outside for node in tree.root_node.named_children)
-    for node, nesting in _walk(tree):
-        _measure_items(found, node)
-        _measure_expression(found, node, nesting)
+    for node, nesting, certain in _walk(tree):
+        _measure_costs(found, node, nesting)
+        if certain:
+            _measure_items(found, node)
+            _measure_idioms(found, node)
     return found
 
 
-def _walk(tree: Tree) -> Iterator[tuple[Node, int]]:
-    """Every node, and in how many of `_NESTING` it stands, itself included. No recursion: trees may be of any depth."""
-    pending = [(tree.root_node, 0)]
+def _walk(tree: Tree) -> Iterator[tuple[Node, int, bool]]:
+    """Every node but those of attributes; in how many of `_NESTING` it stands, itself included; whether it is certain
+    to be compiled. No recursion: trees may be of any depth."""
+    pending = [(tree.root_node, 0, True)]
     while pending:
-        node, nesting = pending.pop()
+        node, nesting, certain = pending.pop()
         nesting += node.type in _NESTING
-        yield node, nesting
-        pending += [(child, nesting) for child in node.named_children]
+        yield node, nesting, certain
+        pending += [
+            (child, nesting, kept)
+            for child, kept in _children(node, certain)
+            if child.type not in _ATTRIBUTES
+        ]
+
+
+def _children(parent: Node, certain: bool) -> Iterator[tuple[Node, bool]]:
+    """What stands right below a node, and whether it is certain to be compiled where the node is."""
+    children = parent.named_children
+    inside = {"inner_attribute_item"} if parent.type in _LISTS else _ATTRIBUTES
+    certain = certain and all(_name(child) in _KEEPING for child in children if child.type in inside)
+    before: set[bytes] = set()
+    for child in children:
+        if child.type == "attribute_item":
+            before.add(_name(child))
+        elif child.type not in _COMMENTS:
+            keeping = _KEEPING if child.type == "function_item" else _KEEPING_TYPES
+            yield child, certain and before <= keeping
+            before = set()
+            continue
+        yield child, certain
+
+
+def _name(attribute: Node) -> bytes:
+    """What an attribute is called; "" where that cannot be told."""
+    found = _ATTRIBUTE.match(_text(attribute))
+    return found[1] if found else b""
 
 
 def _measure_items(found: Syntax, node: Node) -> None:
@@ -95,6 +177,7 @@ def _measure_items(found: Syntax, node: Node) -> None:
     found.structs += kind == "struct_item"
     found.enums += kind == "enum_item"
     found.traits += kind == "trait_item"
+    found.bodies += kind == "function_item"
     if kind in {"source_file", "block"}:
         _measure_functions(found, node)
     elif kind == "mod_item":
@@ -106,13 +189,13 @@ def _measure_items(found: Syntax, node: Node) -> None:
 def _measure_functions(found: Syntax, parent: Node) -> None:
     """The functions right below a node, each with the comments and attributes that stand before it."""
     documented = False
-    for node in parent.named_children:
+    for node, certain in _children(parent, True):
         if node.type in _COMMENTS:
             documented |= node.child_by_field_name("outer") is not None
         elif node.type == "attribute_item":
-            documented |= (node.text or b"").removeprefix(b"#[").lstrip().startswith(b"doc")
+            documented |= _name(node) == b"doc"
         else:
-            if node.type == "function_item":
+            if node.type == "function_item" and certain:
                 found.functions += 1
                 found.documented += documented
                 returned = node.child_by_field_name("return_type")
@@ -121,28 +204,36 @@ def _measure_functions(found: Syntax, parent: Node) -> None:
             documented = False
 
 
-def _measure_expression(found: Syntax, node: Node, nesting: int) -> None:
+def _measure_costs(found: Syntax, node: Node, nesting: int) -> None:
+    """What costs, wherever it stands: else it could hide behind an attribute that takes nothing away."""
+    if node.type in _NESTING:
+        found.nesting = max(found.nesting, nesting)
     match node.type:
-        case "if_expression" | "while_expression" | "loop_expression" | "for_expression":
+        case "if_expression" | "while_expression" | "loop_expression" | "for_expression" | "match_arm":
             found.cyclomatic += 1
-            found.nesting = max(found.nesting, nesting)
+        case "call_expression":
+            method = _method(node)
+            found.panics += method is not None and _text(method.child_by_field_name("field")) in _PANICKING
+        case "macro_invocation":
+            name = _text(node.child_by_field_name("macro")).rpartition(b"::")[2]
+            found.panics += name in _PANICKING_MACROS
+        case "unsafe_block":
+            found.unsafe = True
+        case _:
+            pass
+
+
+def _measure_idioms(found: Syntax, node: Node) -> None:
+    match node.type:
         case "match_expression":
             found.matches = True
-            found.nesting = max(found.nesting, nesting)
-        case "match_arm":
-            found.cyclomatic += 1
         case "let_declaration":
             pattern = node.child_by_field_name("pattern")
             found.destructuring |= pattern is not None and pattern.type in {"tuple_pattern", "struct_pattern"}
         case "call_expression":
             _measure_call(found, node)
-        case "macro_invocation":
-            name = _text(node.child_by_field_name("macro")).rpartition(b"::")[2]
-            found.panics += name in _PANICKING_MACROS
         case "try_expression":
             found.question_mark = True
-        case "unsafe_block":
-            found.unsafe = True
         case "closure_expression":
             found.closures = True
         case "generic_function":
@@ -158,9 +249,8 @@ def _measure_call(found: Syntax, call: Node) -> None:
     method = _method(call)
     if method is None:
         return
-    name, receiver = _text(method.child_by_field_name("field")), method.child_by_field_name("value")
-    found.iterators |= name in _ITERATING
-    found.panics += name in _PANICKING
+    receiver = method.child_by_field_name("value")
+    found.iterators |= _text(method.child_by_field_name("field")) in _ITERATING
     found.chaining |= receiver is not None and _method(receiver) is not None
 
 

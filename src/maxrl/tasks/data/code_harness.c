@@ -1,17 +1,11 @@
+/* A unit of its own: no name or macro of the solution's reaches it. */
 #include <stdbool.h>
 #include <stddef.h>
-#define main example_main /* a main of the solution's own is compiled, but is not the program's */
-#line 1 "solution.c"
-@CODE@
-
-#line 1 "harness.c"
-#undef main
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A function of another type is an error here. */
-@PROTOTYPE@;
+@PROTOTYPE@; /* made in the solution's unit: calls the function that is tested */
 
 static char *harness_input;
 static char *harness_results;
