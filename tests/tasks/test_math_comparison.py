@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl.tasks.math import COMPARISON_LIMIT, COMPARISONS, judge_answers
 from maxrl.tasks.math_answers import (
     NOT_COMPARABLE,
     TOO_EXPENSIVE,
@@ -18,6 +17,7 @@ from maxrl.tasks.math_answers import (
     equal,
     settle,
 )
+from maxrl.tasks.math_verdicts import COMPARISON_LIMIT, COMPARISONS, VERIFIER_FAILED, judge_answers
 from maxrl.tasks.workers import WorkerFailure
 
 RIGHT = ""
@@ -45,8 +45,8 @@ ENDLESS = [
 def test_what_takes_too_long_to_compare_is_refused(answer: str) -> None:
     judge_answers(["x"], [r"\boxed{y}"])  # the processes run
     verdicts = judge_answers(
-        ["x^2", "x^2"],
-        [f"\\boxed{{{answer}}}", r"\boxed{x \cdot x}"],
+        [r"x^2 \sin 1"] * 2,
+        [f"\\boxed{{{answer}}}", r"\boxed{x \cdot x \sin 1}"],
     )
     assert [(verdict.reward, verdict.reason) for verdict in verdicts] == [(0.0, TOO_EXPENSIVE), (1.0, "")]
 
@@ -61,6 +61,7 @@ def test_a_gold_that_cannot_be_compared_is_an_error() -> None:
     [verdict, other] = judge_answers([endless] * 2, [r"\boxed{x}", f"\\boxed{{{endless}}}"])
     assert (verdict.success, verdict.reward) == (False, None)
     assert verdict.error == "math-verify: time: CPU time used up"
+    assert verdict.reason == VERIFIER_FAILED
     assert other.success  # the same text needs no comparison
 
 
@@ -82,10 +83,10 @@ FAILURES: list[tuple[Any, Any, str, str | None]] = [
     ("memory", True, TOO_EXPENSIVE, None),
     ("raised", True, NOT_COMPARABLE, None),
     ("crashed", True, NOT_COMPARABLE, None),
-    ("raised", "raised", "", "math-verify: raised: no"),
-    ("memory", "time", "", "math-verify: memory: no"),
-    ("stalled", True, "", "math-verify: stalled: no"),
-    ("unavailable", "unavailable", "", "math-verify: unavailable: no"),
+    ("raised", "raised", VERIFIER_FAILED, "math-verify: raised: no"),
+    ("memory", "time", VERIFIER_FAILED, "math-verify: memory: no"),
+    ("stalled", True, VERIFIER_FAILED, "math-verify: stalled: no"),
+    ("unavailable", "unavailable", VERIFIER_FAILED, "math-verify: unavailable: no"),
 ]
 
 
@@ -133,6 +134,8 @@ def test_math_verify_compares_and_says_no_to_what_it_cannot_read() -> None:
     assert equal(("x^2 - 1", "(x - 1)(x + 1)"))
     assert not equal(("x^2 - 1", "x^2"))
     assert not equal(("", "x^2"))
+    assert equal(("x^2 - 1", "x^2 - 1", "(x - 1)(x + 1)"))
+    assert not equal(("x^2 - 1", "x^2 - 1", "x^2"))
     assert not equal(("x^2", r"\frac{"))
     assert equal(("x < 2", r"(-\infty, 2)"))  # which is the gold makes a difference to math-verify
     assert not equal((r"(-\infty, 2)", "x < 2"))
@@ -158,7 +161,7 @@ def test_threads_get_verdicts_of_their_own() -> None:
 def test_numbers_need_no_math_verify() -> None:
     code = """
 import sys
-from maxrl.tasks.math import COMPARISON_LIMIT, COMPARISONS, judge_answers
+from maxrl.tasks.math_verdicts import COMPARISONS, judge_answers
 assert judge_answers(["18"], [r"\\boxed{18}"])[0].success
 print([name for name in ("sympy", "math_verify", "datasets", "torch", "transformers", "trl") if name in sys.modules])
 assert not COMPARISONS._workers

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,15 @@ def test_problems_that_cannot_be_checked_are_left_out_with_a_warning(
         {"question": "Q5", "answer": "1" * 2000},
         {"question": "Q6", "answer": "1"},
         {"question": "Q7"},
+        {"question": "Q8", "answer": True},
+        {"question": "Q9", "answer": float("nan")},
     ]
     name = _write(tmp_path / "some.jsonl", rows)
     with caplog.at_level(logging.WARNING):
         [problem] = load_problems(name, "train", "math")
     assert problem.question == "Q6"
     assert (
-        "7 of 8 problems have no answer that can be checked and are left out (the first is row 0)"
+        "9 of 10 problems have no answer that can be checked and are left out (the first is row 0)"
         in caplog.text
     )
     with pytest.raises(InputError, match="has no problem with an answer that can be checked"):
@@ -115,7 +118,9 @@ def test_problems_that_cannot_be_checked_are_left_out_with_a_warning(
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("a.jsonl", '{"question": ', "cannot be read: Expecting value"),
+        ("a.jsonl", '{"question": ', "cannot be read: line 1, column 14: Expecting value"),
+        ("a.jsonl", '{"answer": 1}\n\n{"answer": }', "cannot be read: line 3, column 12: Expecting value"),
+        ("a.jsonl", "[" * 100_000, "cannot be read: maximum recursion depth"),
         ("a.json", '{"question": "Q", "answer": "1"}', "holds no list of rows"),
         ("a.jsonl", "3", "row 0 of .* is no mapping of columns"),
         ("a.parquet", "PAR1", "cannot be read"),
@@ -131,6 +136,60 @@ def test_files_that_are_no_data_are_refused(
         path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(InputError, match=message):
         GSM8K(train_data=str(path)).examples("train", 1)
+
+
+def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    path = tmp_path / "windows.jsonl"
+    lines = [
+        '{"question": "one\u2028two\x85three", "answer": "3"}',
+        "  ",
+        '{"question": "three", "answer": 4}',
+        "\t",
+    ]
+    path.write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
+    assert [(problem.question, problem.answer) for problem in load_problems(str(path), "train", "math")] == [
+        ("one\u2028two\x85three", "3"),
+        ("three", "4"),
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list_of_rows(tmp_path: Path) -> None:
+    path = tmp_path / "windows.json"
+    path.write_text('\ufeff[{"question": "one", "answer": "3"}]', encoding="utf-8")
+    assert len(load_problems(str(path), "train", "math")) == 1
+
+
+def test_notes_of_a_calculator_are_left_out_in_no_time(tmp_path: Path) -> None:
+    worked = "<<" * 100_000 + "2 + 3 = <<2+3=5>>5"
+    started = time.process_time()
+    [problem] = load_problems(
+        _write(tmp_path / "a.jsonl", [{"question": "Q", "answer": f"{worked}\n#### 5"}]), "train", "gsm8k"
+    )
+    assert time.process_time() - started < 1
+    assert problem.solution.endswith("<<2 + 3 = 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("gsm8k-platinum", "gsm8k_platinum"),
+        ("GSM8K", "gsm8k"),
+        ("MATH-500", "math500"),
+        ("AIME 2025", "aime2025"),
+        ("BeyondAIME", "beyondaime"),
+        ("Beyond_AIME", "beyondaime"),
+        ("Minerva", "minerva"),
+    ],
+)
+def test_known_sets_may_be_spelled_otherwise(name: str, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SOURCES[known]
+    asked = _hub(monkeypatch, [{source.question: "Q?", source.answer: 5}])
+    assert Math(eval_data=name).examples("eval", 1)[0].id == f"{known}-0"
+    assert asked == [(source.path, source.config, source.split)]
+
+
+def test_the_projects_own_problems_may_be_spelled_otherwise() -> None:
+    assert load_problems("Project", "eval", "math") == load_problems("project", "eval", "math")
 
 
 def test_unknown_names_are_refused() -> None:

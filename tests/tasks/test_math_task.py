@@ -13,6 +13,7 @@ from maxrl.tasks.base import Example, Verdict
 from maxrl.tasks.guard import judge
 from maxrl.tasks.math import GSM8K, Math, make_math_reward, math_reward
 from maxrl.tasks.math_sources import load_problems
+from maxrl.tasks.math_verdicts import FAILURES, NO_RIGHT_ANSWER
 
 GSM = GSM8K(**GSM8K.check_parameters)
 MATH = Math(**Math.check_parameters)
@@ -158,7 +159,8 @@ def test_demonstrations_need_the_truth_alone(answer_format: Any) -> None:
 def test_a_truth_that_is_no_problem_is_an_error(truth: Any) -> None:
     verdict = GSM.score(truth, "\\boxed{5}")
     assert (verdict.success, verdict.reward) == (False, None)
-    assert verdict.error == "truth['answer'] must be a text that is not empty"
+    assert verdict.error == "truth['answer'] must be a text that is not empty, of 1000 characters at most"
+    assert verdict.reason == NO_RIGHT_ANSWER in FAILURES
     if isinstance(truth, dict):
         with pytest.raises(InputError, match="example 'x' cannot be demonstrated"):
             GSM.demonstration(Example(id="x", prompt="", truth=truth))
@@ -202,6 +204,12 @@ def test_rewards_in_trls_calling_convention() -> None:
     assert math_reward(completions=chats, answer=golds) == [1.0, 1.0, 0.0, None]
     assert math_reward(completions=["\\boxed{x x}"], answer=["x^2"]) == [1.0]
     assert math_reward.__name__ == "math_reward"
+
+
+@pytest.mark.parametrize("reward", [math_reward, make_math_reward(zero_at_length=9)])
+def test_a_failure_of_the_reward_function_can_be_told_from_no_opinion(reward: Any) -> None:
+    # Beside another function TRL sums a None as nothing; our guard takes the rollout out of its group.
+    assert reward.none_is_failure is True
 
 
 def test_rewards_of_what_is_cut_off_are_zero_by_option() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from maxrl.tasks.math import judge_answers
 from maxrl.tasks.math_answers import (
+    LEFT_TO_DO,
     LONGEST_ANSWER,
     NO_ANSWER,
     NOT_A_NUMBER,
@@ -15,6 +15,7 @@ from maxrl.tasks.math_answers import (
     WRONG,
     settle,
 )
+from maxrl.tasks.math_verdicts import judge_answers
 
 RIGHT = ""
 
@@ -59,150 +60,32 @@ PLACES = [
     ("> **Answer**: $18$", RIGHT),
     ("A: 17\nA: 18", RIGHT),
     ("A: 18\nA: 17", WRONG),
+    ("A: The answer is 18", RIGHT),
+    ("Answer: the final answer is: $18$.", RIGHT),
+    ("A: The answer isn't 18", NOT_A_NUMBER),
+    ("A: The answer is not 18", NOT_A_NUMBER),
+    ("A:\n18", RIGHT),  # on the line below
+    ("**Answer:**\r\n\n**18**\n", RIGHT),
+    ("A:\n17\nA:\n18\n19", RIGHT),
+    ("A:\nso 18", NOT_A_NUMBER),
+    ("A:\nA: 18", RIGHT),
+    ("A: 18\nA:", NO_ANSWER),  # cut off
     ("The answer: 18", NO_ANSWER),  # not at the beginning of a line
     ("a: 18", NO_ANSWER),
     ("Answer: 18\n#### 17", WRONG),
 ]
 
-# What a number may look like.
-NUMBERS = [
-    ("18", "18.", RIGHT),
-    ("18", "18.0", RIGHT),
-    ("18", "+18", RIGHT),
-    ("18", "018", RIGHT),
-    ("18", r"\$18", RIGHT),
-    ("18", "$18.00", RIGHT),
-    ("18", "€18", RIGHT),
-    ("18", "18 €", RIGHT),
-    ("18", "18 apples", RIGHT),
-    ("18", "18 square feet", RIGHT),
-    ("18", r"18\text{ apples}", RIGHT),
-    ("18", r"18\,\text{cm}^2", RIGHT),
-    ("18", r"18~\mathrm{m/s^2}", RIGHT),
-    ("18", r"18\text{m}", RIGHT),
-    ("18", r"\text{18 apples}", RIGHT),
-    ("18", r"\mathbf{18}", RIGHT),
-    ("18", "**18**", RIGHT),
-    ("18", "18km", RIGHT),
-    ("18", "x = 18", RIGHT),
-    ("18", r"\text{Total} = 18", RIGHT),
-    ("18", "3 \\times 6 = 18", RIGHT),
-    ("18", r"\left. 18 \right.", RIGHT),
-    ("18", r"18^\circ", RIGHT),
-    ("18", r"18^{\circ}\text{C}", RIGHT),
-    ("18", "18°", RIGHT),
-    ("18", "19", WRONG),
-    ("18", "-18", WRONG),
-    ("18", "1.8", WRONG),
-    ("18", "180", WRONG),
-    ("18", "18.001", WRONG),
-    ("18", "18.0000000000001", WRONG),
-    ("18", r"3 \times 6", NOT_A_NUMBER),
-    ("18", "20 - 2", NOT_A_NUMBER),
-    ("18", "36/2", NOT_A_NUMBER),  # a sum left to do
-    ("18", r"\frac{36}{2}", NOT_A_NUMBER),
-    ("18", r"\sqrt{324}", NOT_A_NUMBER),
-    ("18", "18x", NOT_A_NUMBER),
-    ("18", "18xy", NOT_A_NUMBER),
-    ("18", "18!", NOT_A_NUMBER),
-    ("18", r"18\pi", NOT_A_NUMBER),
-    ("18", "x > 18", NOT_A_NUMBER),
-    ("18", "x >= 18", NOT_A_NUMBER),
-    ("18", r"x \le 18", NOT_A_NUMBER),
-    ("18", r"x \neq 18", NOT_A_NUMBER),
-    ("18", "about 18", NOT_A_NUMBER),
-    ("18", "not 18", NOT_A_NUMBER),
-    ("18", "eighteen", NOT_A_NUMBER),
-    ("18", "１８", NOT_A_NUMBER),  # full-width digits
-    ("18", "٨", NOT_A_NUMBER),
-    ("18", "18 halves", NOT_A_NUMBER),
-    ("18", "18 nineteen", NOT_A_NUMBER),
-    ("18", "18 19", NOT_A_NUMBER),
-    ("18", "(18)", NOT_A_NUMBER),
-    ("18", r"\{18\}", NOT_A_NUMBER),
-    ("18", "18, 19", SEVERAL),
-    ("18", "18; 19", SEVERAL),
-    ("18", "18 or 19", SEVERAL),
-    ("18", r"18 \text{ or } 19", SEVERAL),
-    ("18", "18 and 19", SEVERAL),
-    ("18", r"18 \pm 1", SEVERAL),
-    ("18", "x = 19, y = 18", SEVERAL),
-    ("18", "either 18", SEVERAL),
-    ("-3", "-3", RIGHT),
-    ("-3", "− 3", RIGHT),
-    ("-3", "–3", RIGHT),
-    ("-3", r"\$-3", RIGHT),
-    ("-3", "-$3", RIGHT),
-    ("-3", "3", WRONG),
-    ("-3", "(-3)", NOT_A_NUMBER),
-    ("0", "-0", RIGHT),
-    ("1234", "1,234", RIGHT),
-    ("1,234", "1234", RIGHT),
-    ("1234", "1{,}234.0", RIGHT),
-    ("1234", r"1\,234", RIGHT),
-    ("1234", "1 234", RIGHT),
-    ("1234567", "1,234,567", RIGHT),
-    ("1234567", "1234,567", NOT_A_NUMBER),
-    ("1234", "12,34", SEVERAL),
-    ("1234", "1,2345", SEVERAL),
-    ("1.234", "1,234", WRONG),  # a comma is no decimal point
-    ("3.5", "3,5", SEVERAL),
-    ("1/2", "0.5", RIGHT),
-    ("0.5", ".5", RIGHT),
-    ("0.5", "1/2", RIGHT),
-    ("0.5", r"\frac12", RIGHT),
-    ("0.5", r"\dfrac{1}{2}", RIGHT),
-    ("0.5", r"\tfrac { 1 } { 2 }", RIGHT),
-    ("0.5", r"\frac{2}{4}", RIGHT),
-    ("0.5", "1 / 2 cup", RIGHT),
-    (r"-\frac{1}{2}", r"\frac{-1}{2}", RIGHT),
-    (r"-\frac{1}{2}", "-.5", RIGHT),
-    (r"\frac{1}{2}", r"-\frac{1}{2}", WRONG),
-    (r"\frac{1}{2}", "2/1", NOT_A_NUMBER),
-    (r"\frac{1}{2}", "1/0", NOT_A_NUMBER),
-    (r"\frac{3}{2}", r"1\frac{1}{2}", RIGHT),
-    (r"\frac{3}{2}", r"1 \frac12", RIGHT),
-    (r"\frac{3}{2}", "1 1/2", RIGHT),
-    (r"\frac{-3}{2}", r"-1\frac{1}{2}", RIGHT),
-    (r"\frac{11}{2}", r"1\frac{9}{2}", NOT_A_NUMBER),  # could be a product
-    ("11/2", "1 1/2", WRONG),
-    ("1/3", "0.333333", RIGHT),  # the rounding, to six places or more
-    ("1/3", "0.3333333333", RIGHT),
-    ("2/3", "0.666667", RIGHT),
-    ("0.333333", r"\frac{1}{3}", RIGHT),
-    ("1/3", "0.33", WRONG),
-    ("2/3", "0.666666", WRONG),
-    ("100/3", "33.3333", WRONG),  # too few places to be taken for it
-    ("1/3", "0.333334", WRONG),
-    ("1/3000000", "0.000000", WRONG),  # no rounding of a small number is zero
-    ("50", r"50\%", RIGHT),
-    ("50", "50 percent", RIGHT),
-    (r"50\%", "50", RIGHT),
-    (r"50\%", "0.5", RIGHT),
-    ("0.5", "50%", RIGHT),
-    (r"50\%", r"\frac{1}{2}", RIGHT),
-    (r"50\%", "0.5%", WRONG),
-    (r"50\%", "5", WRONG),
-    ("3000000", "3 million", RIGHT),
-    ("3", "3 million", RIGHT),  # the problem may ask how many millions
-    ("3 million", "3,000,000", RIGHT),
-    ("3 million", "3 billion", WRONG),
-    ("3 million", "300%", WRONG),
-    ("45000", r"4.5 \times 10^4", RIGHT),
-    ("45000", r"4.5 \cdot 10^{4}", RIGHT),
-    ("45000", "4.5e4", RIGHT),
-    ("45000", "4.5 × 10^{4} joules", RIGHT),
-    ("0.00045", r"4.5 \times 10^{-4}", RIGHT),
-    ("1.6e-19", r"1.6\times10^{-19}\text{ C}", RIGHT),
-    ("1.6e-19", "0", WRONG),
-    ("1000", "10^3", RIGHT),
-    ("1000", "10^{3}", RIGHT),
-    ("1000", "2^{10}", NOT_A_NUMBER),
-    ("1000", "10^{10^{10}}", NOT_A_NUMBER),
-    ("1000", "1e9999999", NOT_A_NUMBER),
-    ("x = 5", "5", RIGHT),
-    ("5", "5" * LONGEST_ANSWER + "5", TOO_LONG),
-]
+SAME_PLANE = (
+    "5x-7y+11z+4=0", "-5x+7y-11z-4=0", "-4 = 5x-7y+11z", "5x-7y+11z=-4", "4+5x+11z-7y=0", "10x-14y+22z+8=0",
+)  # fmt: skip
+NOT_THE_PLANE = (
+    "0", "-4", "x=0", "x+y+z=0", "1=0", "0=0", "5x-7y+11z+4", "5x-7y+11z+4=1",
+)  # fmt: skip
+MATRIX_SUMS = (
+    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    r"\begin{pmatrix}3&5\\7&11\end{pmatrix} + \begin{pmatrix}4&5\\8&11\end{pmatrix}",
+    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^2",
+)  # fmt: skip
 
 # Words, choices and expressions.
 OTHERS = [
@@ -246,6 +129,70 @@ OTHERS = [
     ("y = -3x + 8", "y=-3x+8", RIGHT),
     ("y = -3x + 8", "3x + y = 8", RIGHT),
     ("y = -3x + 8", "y = 3x + 8", WRONG),
+    ("y = -3x + 8", "8 - 3x", RIGHT),
+    ("2x + 1", "f(x) = 2x + 1", RIGHT),
+    ("x^2 - 1", "f(x) = (x-1)(x+1) = x^2 - 1", RIGHT),
+    ("x^2 - 1", "f(x) = x^2 = x^2 - 1", WRONG),
+    (r"7\sqrt{3}", r"x > 3 = 7\sqrt{3}", WRONG),
+    (r"7\sqrt{3}", r"8 = 7\sqrt{3}", WRONG),
+    # Equations, and not the numbers on their right.
+    *[("5x - 7y + 11z + 4 = 0", equation, RIGHT) for equation in SAME_PLANE],
+    *[("5x - 7y + 11z + 4 = 0", other, WRONG) for other in NOT_THE_PLANE],
+    *[("x^2+y^2=25", other, WRONG) for other in ("25", "y=25", "25=25", "x^2+y^2", "x^2-y^2=25")],
+    *[("x^2+y^2=25", equation, RIGHT) for equation in ("y^2+x^2=25", "x^2+y^2-25=0", "25=x^2+y^2")],
+    ("2x+3y=6", "6", WRONG),
+    ("2x+3y=6", r"y = 2 - \frac{2}{3}x", RIGHT),
+    ("x+y=3", "3", WRONG),
+    ("x+y=3", "x-y=3", WRONG),
+    ("xy=12", "12", WRONG),
+    ("xy=12", "yx=12", RIGHT),
+    ("x(x+1)=12", "12", WRONG),
+    ("x=1, y=7", "7", WRONG),
+    # Stated again.
+    (r"\frac{\pi}{4}", r"\int_0^1 \frac{1}{1+x^2} dx", LEFT_TO_DO),
+    (r"2e", r"2\sum_{n=0}^{\infty} \frac{1}{n!}", LEFT_TO_DO),
+    ("n!", r"\prod_{k=1}^n k", LEFT_TO_DO),
+    (r"\sqrt{2}", r"\lim_{x \to 0} \sqrt{2+x}", LEFT_TO_DO),
+    (r"\frac{n(n-1)}{2}", r"\binom{n}{2}", LEFT_TO_DO),
+    (r"\frac{n(n-1)}{2}", r"{n \choose 2}", LEFT_TO_DO),
+    (r"\binom{n}{2}", r"\frac{n(n-1)}{2}", RIGHT),
+    (r"\binom{n}{2}", r"\binom{n}{n-2}", RIGHT),
+    (r"\sqrt{2}", r"\max(\sqrt{2}, 1)", LEFT_TO_DO),
+    (r"\sqrt{2}", r"\operatorname{max}(\sqrt{2}, 1)", LEFT_TO_DO),
+    ("2x", r"\frac{d}{dx} x^2", LEFT_TO_DO),
+    ("2x", r"\frac{d(x^2)}{\mathrm{d}x}", LEFT_TO_DO),
+    ("2x", r"\frac{\partial}{\partial x} x^2", LEFT_TO_DO),
+    ("x - 1", r"\lfloor x \rfloor - 1", LEFT_TO_DO),
+    ("x + 1", r"(x \bmod 7) + 1", LEFT_TO_DO),
+    (r"\frac{\sqrt{2}}{2}", r"\sin 45^\circ", LEFT_TO_DO),
+    (r"\sin^2 x", r"1 - \cos^2 x", RIGHT),
+    (r"\sqrt{2}", r"\log 10^{\sqrt{2}}", LEFT_TO_DO),
+    (r"2\ln 2", r"\ln 4", RIGHT),
+    # Numbers in a base: their digits, with the base or without.
+    ("52_8", "52_8", RIGHT),
+    ("52_8", "52_{8}", RIGHT),
+    ("52_8", r"52_{\text{8}}", RIGHT),
+    ("52_8", "(52)_{8}", RIGHT),
+    ("52_8", "x = 052_8", RIGHT),
+    ("52_8", "52", RIGHT),
+    ("52_8", "52_7", WRONG),
+    ("52_8", "52_{10}", WRONG),
+    ("52_8", "42", WRONG),  # what it is in base ten
+    ("52_8", "42_{10}", WRONG),  # the same number, and perhaps the one that was to be written in base 8
+    ("52_8", "101010_2", WRONG),
+    ("52_8", "58_8", WRONG),
+    ("52_8", "-52_8", WRONG),
+    ("52_8", "98", WRONG),
+    ("52_8", r"52\pi", WRONG),
+    ("-52_8", "-52", RIGHT),
+    ("1A3_{16}", r"\text{1A3}_{16}", RIGHT),
+    ("1A3_{16}", "1A4_{16}", WRONG),
+    ("10_1", "10_{1}", RIGHT),  # no base, so the text alone
+    ("52_0", "52_{0}", RIGHT),
+    ("52_8, 61_8", "61_8, 52_8", RIGHT),
+    ("52_8, 61_8", "61_7, 52_7", WRONG),
+    ("C_4", "C_5", WRONG),
+    ("A_{16}", "A_{15}", WRONG),
     ("(3, -7)", r"\left(3,\,-7\right)", RIGHT),
     ("(3, -7)", r"\left( \frac{6}{2}, -7 \right)", RIGHT),
     ("(3, -7)", "(-7, 3)", WRONG),
@@ -254,6 +201,24 @@ OTHERS = [
     ("-2, 7", "7, -2", RIGHT),
     ("-2, 7", r"x = -2 \text{ or } x = 7", RIGHT),
     ("-2, 7", r"\{-2, 7\}", RIGHT),
+    ("-2, 7", "(-2, 7)", WRONG),  # a point, or an interval
+    ("-2, 7", "[-2, 7]", WRONG),
+    ("(3, -7)", r"\{3, -7\}", WRONG),
+    ("(3, -7)", "(x, y) = (3, -7)", RIGHT),
+    ("(3, -7)", "3, -7", SEVERAL),
+    (r"\{1, 2, 3\}", r"\{3, 2, 1\}", RIGHT),
+    (r"\{1, 2, 3\}", "3, 2, 1", RIGHT),  # a set, listed
+    (r"\{1, 2, 3\}", "1, 2", WRONG),
+    (r"\{1, 2, 3\}", "1, 2, 3, 4", WRONG),
+    (r"\{1, 2, 3\}", "(1, 2, 3)", WRONG),
+    (r"\{1, 2, 3\}", r"1, 2, 3 \text{ or } 4", SEVERAL),
+    (r"\{1, 2, 3\}", r"\{1, 2, 3\}; 4", SEVERAL),
+    (r"\{1, 2, 3\}", "x = 1, 2, 3", SEVERAL),
+    (r"\emptyset", r"\varnothing", RIGHT),
+    (r"\varnothing", "∅", RIGHT),
+    (r"\emptyset", r"\{0\}", WRONG),
+    (r"x \in (3, 5)", "(3, 5)", RIGHT),
+    (r"(-\infty, 2) \cup (3, 4)", r"(3, 4) \cup (-\infty, 2)", RIGHT),
     ("-2, 7", "7", WRONG),
     ("-2, 7", "-2, 7, 8", WRONG),
     ("[-1, 4]", "[-1,4]", RIGHT),
@@ -269,25 +234,23 @@ OTHERS = [
     ("14 - 5i", "14 + 5i", WRONG),
     (r"\begin{pmatrix} 7 & 10 \\ 15 & 22 \end{pmatrix}", r"\begin{bmatrix}7&10\\15&22\end{bmatrix}", RIGHT),
     (r"\begin{pmatrix} 7 & 10 \\ 15 & 22 \end{pmatrix}", r"\begin{pmatrix}7&10\\15&23\end{pmatrix}", WRONG),
+    *[(r"\begin{pmatrix} 7 & 10 \\ 15 & 22 \end{pmatrix}", answer, LEFT_TO_DO) for answer in MATRIX_SUMS],
+    (r"\begin{pmatrix} 2 & 4 \\ 6 & 8 \end{pmatrix}", r"2\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
     ("1010_2", "1010_{2}", RIGHT),
     ("2^{10}", "1024", RIGHT),
+    ("2^{10}", "1" * (LONGEST_ANSWER + 1), TOO_LONG),
     (r"e^{-30}", "0", WRONG),
     (r"\begin{pmatrix}1\\(2)\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}", RIGHT),
 ]
 
 
 def test_the_table_is_long_enough() -> None:
-    assert len(PLACES) + len(NUMBERS) + len(OTHERS) >= 200
+    assert len(PLACES) + len(OTHERS) >= 150
 
 
 @pytest.mark.parametrize(("completion", "reason"), PLACES)
 def test_where_the_answer_stands(completion: str, reason: str) -> None:
     assert settle("18", completion) == reason
-
-
-@pytest.mark.parametrize(("gold", "answer", "reason"), NUMBERS)
-def test_numbers(gold: str, answer: str, reason: str) -> None:
-    assert settle(gold, f"\\boxed{{{answer}}}") == reason
 
 
 @pytest.mark.parametrize(("gold", "answer", "reason"), OTHERS)
@@ -297,5 +260,5 @@ def test_words_and_expressions(gold: str, answer: str, reason: str) -> None:
 
 
 def test_every_reason_is_a_documented_one() -> None:
-    shown = {reason for *_, reason in [*PLACES, *NUMBERS, *OTHERS]} - {RIGHT}
+    shown = {reason for *_, reason in [*PLACES, *OTHERS]} - {RIGHT}
     assert shown | {TOO_EXPENSIVE, NOT_COMPARABLE} == set(REASONS)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,11 +22,16 @@ from maxrl.tasks import Example, Verdict
 from maxrl.tasks import reasoning_gym as adapter
 from maxrl.tasks import reasoning_gym_package as package
 from maxrl.tasks.reasoning_gym import (
+    FAILURES,
+    NO_PACKAGE,
+    NO_PROBLEM,
+    NO_SCORE,
     NO_TAGS,
     NOT_READABLE,
     REASONS,
     TOO_EXPENSIVE,
     TOO_LONG,
+    VERIFIER_FAILED,
     WRONG,
     ReasoningGym,
 )
@@ -271,8 +277,9 @@ def test_a_truth_that_is_no_problem_of_this_generator_is_an_error() -> None:
     task, example, _ = problem()
     for truth in ({}, {**example.truth, "dataset": "lcm"}, {"dataset": "leg_counting"}, None, [1]):
         verdict = task.score(truth, tagged("1"))
-        assert (verdict.reward, verdict.error) == (
+        assert (verdict.reward, verdict.reason, verdict.error) == (
             None,
+            NO_PROBLEM,
             "truth must be a problem of reasoning_gym's leg_counting, as this task makes them",
         )
     with pytest.raises(InputError, match="example 'a' cannot be demonstrated: truth must be a problem"):
@@ -284,7 +291,9 @@ def test_without_the_package_the_task_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(package, "find_spec", lambda name: None)
     message = 'the package reasoning-gym is not installed: pip install "maxrl[tasks]"'
     assert ReasoningGym(dataset="any").missing() == message
-    assert task.score(example.truth, gold) == Verdict(success=False, reward=None, error=message)
+    assert task.score(example.truth, gold) == Verdict(
+        success=False, reward=None, reason=NO_PACKAGE, error=message
+    )
     with pytest.raises(InputError, match="is not installed"):
         task.examples("train", 1)
     with pytest.raises(InputError, match="unknown split"):
@@ -481,7 +490,7 @@ def test_an_answer_may_be_long_but_not_without_end() -> None:
             (
                 WorkerFailure(kind=kind, detail="d"),
                 "exact",
-                Verdict(success=False, reward=None, error=f"leg_counting: {kind}: d"),
+                Verdict(success=False, reward=None, reason=VERIFIER_FAILED, error=f"leg_counting: {kind}: d"),
             )
             for kind in ("raised", "crashed", "stalled", "unavailable")
         ),
@@ -489,7 +498,12 @@ def test_an_answer_may_be_long_but_not_without_end() -> None:
             (
                 score,
                 "exact",
-                Verdict(success=False, reward=None, error=f"leg_counting: the score is {score!r}"),
+                Verdict(
+                    success=False,
+                    reward=None,
+                    reason=NO_SCORE,
+                    error=f"leg_counting: the score is {score!r}",
+                ),
             )
             for score in (1.01, -0.01, float("nan"), float("inf"), 1, "1.0", None)
         ),
@@ -597,6 +611,49 @@ def test_verifiers_run_in_processes_of_their_own() -> None:
         NO_TAGS,
     ]
     assert task.self_check(20).passed
+
+
+PIECES = st.sampled_from(
+    [
+        "<answer>", "</answer>", "1", "12", "9**9", "9" * 400, "+", "-", "*", "**", "/", "(", ")", "[", "]", ",", " ", "\n",
+        ".", "e9", "j", "nan", "inf", "x", "None", "True", "{", "}", ":", "'", '"', "\\", "\0", "_", "¬", "٣", "½",
+        "\ud800",
+    ]
+)  # fmt: skip
+ANYTHING = st.one_of(
+    st.text(st.characters(codec=None)),
+    st.binary().map(lambda raw: raw.decode("latin-1")),
+    st.lists(PIECES, max_size=30).map("".join),
+)
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("dataset", ["leg_counting", "countdown"])
+def test_any_text_gets_a_verdict(dataset: str) -> None:
+    task, example, gold = problem(dataset=dataset)
+    assert task.score(example.truth, gold).success  # the processes run
+
+    @given(text=ANYTHING)
+    @hypothesis.example(text="\ud800\0")  # what no encoding and no path takes; draws seldom hold it
+    @hypothesis.example(text="(" * 3000)
+    @FUZZ
+    def fuzz(text: str) -> None:
+        for verdict in task.score_many([example.truth] * 2, [text, tagged(text)]):
+            assert verdict.error is None
+            assert verdict.reward == float(verdict.success)
+            assert verdict.success or verdict.reason in REASONS
+
+    fuzz()
+
+
+def test_no_answer_gets_a_second() -> None:
+    assert adapter._SECONDS < 1
+    assert adapter._SECONDS in adapter._pool("leg_counting", "")._settings
+
+
+def test_every_reason_of_an_error_is_another_one_than_of_a_refusal() -> None:
+    assert {NO_PACKAGE, NO_PROBLEM, NO_SCORE, VERIFIER_FAILED} == set(FAILURES)
+    assert not set(FAILURES) & {*REASONS, ""}
 
 
 @pytest.mark.slow

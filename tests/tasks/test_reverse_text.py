@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from maxrl.errors import InputError
 from maxrl.tasks import Example, Verdict
-from maxrl.tasks.reverse_text import NO_TAGS, NO_TEXT, NOT_REVERSED, REASONS, TOO_LONG, ReverseText
+from maxrl.tasks.reverse_text import (
+    NO_PROBLEM,
+    NO_TAGS,
+    NO_TEXT,
+    NOT_REVERSED,
+    REASONS,
+    TOO_LONG,
+    ReverseText,
+)
 
 CHAT, COMPACT = ReverseText(), ReverseText(prompt_format="compact")
 OVERLAP = ReverseText(reward="overlap")
@@ -317,6 +325,9 @@ def test_any_text_gets_a_verdict(completion: str) -> None:
 def test_no_truth_of_json_types_makes_it_raise(truth: Any) -> None:
     verdict = CHAT.score(truth, "<reversed_text>a</reversed_text>")
     assert (verdict.error is None) is (verdict.reward is not None)
+    assert verdict.reason == (
+        "" if verdict.success else NOT_REVERSED if verdict.error is None else NO_PROBLEM
+    )
     if verdict.error:
         with pytest.raises(InputError, match="example 'a' cannot be demonstrated"):
             CHAT.demonstration(Example(id="a", prompt="", truth=truth))

@@ -5,7 +5,6 @@ reward function in TRL's calling convention.
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,33 +14,12 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.tasks.base import Example, Prompt, Task, Verdict
-from maxrl.tasks.math_answers import (
-    NOT_COMPARABLE,
-    TOO_EXPENSIVE,
-    WRONG,
-    AnswerFormat,
-    Comparison,
-    gold_answer,
-    read_gold,
-    settle,
-)
+from maxrl.tasks.math_answers import AnswerFormat, gold_answer, read_gold
 from maxrl.tasks.math_sources import FILE_ENDINGS, PROJECT, SOURCES, Problem, Subject, load_problems
+from maxrl.tasks.math_verdicts import NO_GOLD, judge_answers
 from maxrl.tasks.streams import Split, check_integer, problem_streams, random_stream
-from maxrl.tasks.workers import WorkerFailure, WorkerPool
 
 PromptFormat = Literal["chat", "plain"]
-
-COMPARISON_LIMIT = 0.5
-"""CPU seconds that comparing an answer with the gold may take. A comparison that does not end is the answer's fault, and
-no success: else a model could take its rollout out of the group by writing what nobody can compute."""
-
-COMPARISONS = WorkerPool(
-    "maxrl.tasks.math_answers:equal",
-    processes=min(2, os.cpu_count() or 1),
-    time_limit=COMPARISON_LIMIT,
-    warm_up=["x^2-1", "(x-1)(x+1)"],
-)
-"""Where `math-verify` runs; it starts with the first answer that needs it."""
 
 _KNOWN = ", ".join([PROJECT, *SOURCES])
 _DATA_HELP = f"a data set: {_KNOWN}; a .jsonl, .json or .parquet file; or owner/name on the Hub"
@@ -174,7 +152,7 @@ class _MathTask(Task):
         """
         gold = _gold_of(example.truth)
         if gold is None:
-            raise InputError(f"example '{example.id}' cannot be demonstrated: {_NO_GOLD}")
+            raise InputError(f"example '{example.id}' cannot be demonstrated: {NO_GOLD}")
         solution = str(example.truth.get("solution", ""))
         last = f"#### {gold}" if self.answer_format == "hash" else f"The answer is \\boxed{{{gold}}}."
         return f"{solution}\n{last}" if solution else last
@@ -241,25 +219,6 @@ class Math(_MathTask):
     eval_data: str = field(default="math500", metadata={"help": f"problems for evaluation: {_DATA_HELP}"})
 
 
-def judge_answers(
-    golds: Sequence[str | None], completions: Sequence[str], answer_format: AnswerFormat = "any"
-) -> list[Verdict]:
-    """A verdict per completion, given the right answers (None where there is none, which is an error)."""
-    settled = [
-        None if gold is None else settle(gold, completion, answer_format)
-        for gold, completion in zip(golds, completions, strict=True)
-    ]
-    left = list(dict.fromkeys(item for item in settled if isinstance(item, Comparison)))
-    compared = dict(zip(left, _compare(left), strict=True))
-    verdicts: list[Verdict] = []
-    for item in settled:
-        if item is None:
-            verdicts.append(_failed(_NO_GOLD))
-        else:
-            verdicts.append(compared[item] if isinstance(item, Comparison) else _verdict(item))
-    return verdicts
-
-
 def make_math_reward(
     *, answer_format: AnswerFormat = "any", zero_at_length: int | None = None
 ) -> Callable[..., list[float | None]]:
@@ -302,6 +261,8 @@ def make_math_reward(
             for length, reward in zip(lengths, rewards, strict=True)
         ]
 
+    # A None of this function is a failure of the verifier, and does not mean that it has no say about the completion.
+    cast(Any, math_reward).none_is_failure = True
     return math_reward
 
 
@@ -319,9 +280,6 @@ def _text_of(completion: object) -> str:
     return text
 
 
-_NO_GOLD = "truth['answer'] must be a text that is not empty"
-
-
 def _gold_of(truth: object) -> str | None:
     answer = cast("Mapping[str, Any]", truth).get("answer") if isinstance(truth, Mapping) else None
     return answer if isinstance(answer, str) and answer.strip() else None
@@ -332,44 +290,6 @@ def _order(task: str, many: int, seed: int, epoch: int) -> Sequence[int]:
     order = list(range(many))
     random_stream(task, "order", seed, epoch).shuffle(order)
     return order
-
-
-def _verdict(reason: str) -> Verdict:
-    return Verdict(success=not reason, reward=0.0 if reason else 1.0, reason=reason)
-
-
-def _failed(error: str) -> Verdict:
-    return Verdict(success=False, reward=None, error=error)
-
-
-def _compare(comparisons: Sequence[Comparison]) -> list[Verdict]:
-    results = _results([[item.gold, item.answer] for item in comparisons])
-    failed = [index for index, result in enumerate(results) if isinstance(result, WorkerFailure)]
-    # Whose fault is it? Where the gold cannot even be compared with a plain number, not the answer's.
-    golds = _results([[comparisons[index].gold, "1"] for index in failed])
-    at_fault = dict(zip(failed, golds, strict=True))
-    return [_compared(result, at_fault.get(index)) for index, result in enumerate(results)]
-
-
-def _results(pairs: Sequence[Sequence[str]]) -> list[Any]:
-    results = COMPARISONS.map(pairs)
-    again = [index for index, result in enumerate(results) if _is_crash(result)]
-    for index, result in zip(again, COMPARISONS.map([pairs[index] for index in again]), strict=True):
-        results[index] = result
-    return results
-
-
-def _is_crash(result: object) -> bool:
-    """Whether a process died for a reason that may have had nothing to do with what it was doing."""
-    return isinstance(result, WorkerFailure) and result.kind == "crashed"
-
-
-def _compared(result: bool | WorkerFailure, gold: bool | WorkerFailure | None) -> Verdict:
-    if not isinstance(result, WorkerFailure):
-        return _verdict("" if result else WRONG)
-    if isinstance(gold, WorkerFailure) or result.kind in ("stalled", "unavailable"):
-        return _failed(f"math-verify: {result.kind}: {result.detail}")
-    return _verdict(TOO_EXPENSIVE if result.kind in ("time", "memory") else NOT_COMPARABLE)
 
 
 _OTHER = "98765.4321"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,7 +49,14 @@ SOURCES = {
     "aime2025": Source(path="math-ai/aime25", split="test", question="problem"),
     "beyondaime": Source(path="ByteDance-Seed/BeyondAIME", split="test", question="problem"),
 }
-"""Data sets known by name, besides `project`."""
+"""Data sets known by name, besides `project`; `MATH-500`, `Math 500` and `math_500` name `math500`, too."""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
+
+
+_KNOWN = {_letters(name): name for name in (PROJECT, *SOURCES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +76,9 @@ def load_problems(
     """The problems of a data set.
 
     Args:
-        name: `project`; one of `SOURCES`; a .jsonl, .json (a list of rows) or .parquet file; or a data set on the Hub,
-            `owner/name`, `owner/name:config` or `owner/name:config:split`, whose split is `train` for training and `test`
-            for evaluation where none is named.
+        name: `project`; one of `SOURCES`, whatever its case, `-`, `_` and blanks; a .jsonl, .json (a list of rows) or
+            .parquet file; or a data set on the Hub, `owner/name`, `owner/name:config` or `owner/name:config:split`, whose
+            split is `train` for training and `test` for evaluation where none is named.
         split: which part of the project's own problems, and of a Hub data set.
         subject: which of the project's own problems.
         question_column: "" for the first there is of `question`, `problem` and `prompt`.
@@ -81,6 +89,7 @@ def load_problems(
     Raises:
         InputError: no such data set, file or column, no network, or no problem left; the message says what to do.
     """
+    name = _KNOWN.get(_letters(name), name)
     if name == PROJECT:
         rows = [row for row in _project_rows() if (row["split"], row["subject"]) == (split, subject)]
         return tuple(
@@ -124,17 +133,29 @@ def _file_rows(path: Path) -> list[Any]:
             from pyarrow import parquet  # slow, and of no use to other files
 
             return cast(Any, parquet).read_table(path).to_pylist()
-        text = path.read_text(encoding="utf-8")
-        rows = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [json.loads(line) for line in text.splitlines() if line]
-        )
-    except ValueError as error:  # of JSON, of UTF-8 and of Parquet alike
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows put a mark at the beginning
+        rows = json.loads(text) if path.suffix == ".json" else _json_lines(text)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of JSON, of UTF-8 and of Parquet alike; brackets without end
         raise InputError(f"data file {path} cannot be read: {error}") from error
     if not isinstance(rows, list):
         raise InputError(f"data file {path} holds no list of rows")
     return cast("list[Any]", rows)
+
+
+def _json_lines(text: str) -> list[Any]:
+    rows: list[Any] = []
+    # splitlines() would split at U+2028 as well, which JSON allows inside a text.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+    return rows
 
 
 def _hub_rows(name: str, path: str, config: str | None, split: str) -> Iterable[Any]:
@@ -189,7 +210,7 @@ def _columns(name: str, row: Mapping[str, Any], question: str, answer: str) -> t
 
 def _problem(id_: str, row: Mapping[str, Any], question: str, answer: str) -> Problem | None:
     asked, answered = row.get(question), row.get(answer)
-    if not isinstance(asked, str) or not asked.strip() or not isinstance(answered, str | int | float):
+    if not isinstance(asked, str) or not asked.strip() or not _is_answer(answered):
         return None
     gold = gold_answer(str(answered))
     if settle(gold, f"\\boxed{{{gold}}}", "boxed"):
@@ -197,5 +218,12 @@ def _problem(id_: str, row: Mapping[str, Any], question: str, answer: str) -> Pr
     worked = str(answered).rpartition("####")[0] or str(row.get("solution") or "")
     # GSM8K notes in <<…>> what a calculator gave; its text reads well without.
     return Problem(
-        id=id_, question=asked.strip(), answer=gold, solution=re.sub(r"<<.*?>>", "", worked).strip()
+        id=id_, question=asked.strip(), answer=gold, solution=re.sub(r"<<[^<>]*+>>", "", worked).strip()
     )
+
+
+def _is_answer(value: object) -> bool:
+    # True and False are numbers to Python, and no answer that a model would write so.
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    return isinstance(value, str) or math.isfinite(value)

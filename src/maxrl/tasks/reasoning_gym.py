@@ -41,6 +41,13 @@ WRONG = "wrong answer"
 REASONS = (NO_TAGS, TOO_LONG, NOT_READABLE, TOO_EXPENSIVE, WRONG)
 """Every reason a completion can be refused for, in the order in which they are looked for."""
 
+NO_PACKAGE = "package not installed"
+NO_PROBLEM = "truth is no problem"
+VERIFIER_FAILED = "verifier failed"
+NO_SCORE = "verifier gave no score"
+FAILURES = (NO_PACKAGE, NO_PROBLEM, VERIFIER_FAILED, NO_SCORE)
+"""Every `reason` of a verdict that is an error."""
+
 _LISTS = regex(r"[A-Z0-9_\[\],'\"\s-]*", ASCII)  # no word of Python's has capitals only
 _FORMULA = regex(
     r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?(?![0-9A-Za-z])|\.[0-9]{1,9}(?![0-9A-Za-z])"
@@ -71,8 +78,8 @@ _GRAMMARS = {
 _LONGEST = 10_000
 """Characters of an answer, plus ten times those of the right one. Some verifiers take quadratic time."""
 _ROUNDING = 1e-9
-_SECONDS = 2.0
-"""CPU time for the verifier of one answer."""
+_SECONDS = 0.8
+"""CPU time for the verifier of one answer, so that no completion takes a second."""
 _MEMORY = 4 << 30
 """Bytes of address space for a verifier and the libraries that it loads."""
 
@@ -151,10 +158,11 @@ class ReasoningGym(Task):
 
         The answer stands between the last `</answer>` and the last `<answer>` before it, blanks around it left out.
         Without these tags there is none. A refusal's `reason` is one of `REASONS`: an answer that takes the verifier more
-        than two seconds or too much memory, or makes it raise where the right answer does not, is wrong.
+        than .8 seconds of CPU time or too much memory, or makes it raise where the right answer does not, is wrong.
 
-        Many verifiers score a wrong answer .01 or .05, and one that is nearly right more. An error (reward None) where the
-        truth is none of this generator's, or the verifier fails by itself. Never raises on any string.
+        Many verifiers score a wrong answer .01 or .05, and one that is nearly right more. An error (reward None, `reason`
+        one of `FAILURES`) where the truth is none of this generator's, or the verifier fails by itself. Never raises on any
+        string.
         """
         return self.score_many([truth], [completion])[0]
 
@@ -179,9 +187,9 @@ class ReasoningGym(Task):
 
     def _without_package(self, truth: Mapping[str, Any], answer: str | None) -> Verdict | None:
         """The verdict where the package's verifier cannot or need not be asked."""
-        error = self.missing() or self._problem_with(truth)
-        if error:
-            return Verdict(success=False, reward=None, error=error)
+        for failure, error in ((NO_PACKAGE, self.missing()), (NO_PROBLEM, self._problem_with(truth))):
+            if error:
+                return _failed(failure, error)
         reason = _refusal(self.dataset, answer, truth["answer"])
         return Verdict(success=False, reward=0.0, reason=reason) if reason else None
 
@@ -197,9 +205,9 @@ class ReasoningGym(Task):
         if isinstance(score, WorkerFailure):
             if score.kind in ("time", "memory"):
                 return Verdict(success=False, reward=0.0, reason=TOO_EXPENSIVE)
-            return Verdict(success=False, reward=None, error=f"{self.dataset}: {score.kind}: {score.detail}")
+            return _failed(VERIFIER_FAILED, f"{self.dataset}: {score.kind}: {score.detail}")
         if not isinstance(score, float) or not 0.0 <= score <= 1.0 + _ROUNDING:  # which NaN is not
-            return Verdict(success=False, reward=None, error=f"{self.dataset}: the score is {score!r}")
+            return _failed(NO_SCORE, f"{self.dataset}: the score is {score!r}")
         # A sum of parts that comes out at 1.0000000000000002 is no success: it is meant to be less (spell_backward).
         success = score == 1.0
         return Verdict(
@@ -245,6 +253,10 @@ class ReasoningGym(Task):
             yield "nothing between the tags", f"{_OPENING}{_CLOSING}"
         if answer.isascii() and answer.isdigit():
             yield "another number", f"{_OPENING}{2 * int(answer) + 1_000_003}{_CLOSING}"
+
+
+def _failed(reason: str, error: str) -> Verdict:
+    return Verdict(success=False, reward=None, reason=reason, error=error)
 
 
 def _answer(completion: str) -> str | None:

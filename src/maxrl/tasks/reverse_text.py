@@ -31,6 +31,9 @@ REASONS = (NO_TAGS, NO_TEXT, TOO_LONG, NOT_REVERSED)
 _INSTRUCTION = "Reverse the text character-by-character. Put your answer in <reversed_text> tags."
 _OPENING, _CLOSING = "<reversed_text>", "</reversed_text>"
 
+NO_PROBLEM = "truth is no problem"
+"""The `reason` of a verdict that is an error."""
+
 _MOST_UNITS = {"words": 12, "letters": 64}
 # Comparing texts takes up to the product of their lengths times the number of their matches: .7 s at these bounds.
 _MOST_TIMES_AS_LONG = 4
@@ -161,13 +164,14 @@ class ReverseText(Task):
         fall short of the longest. An answer over four times as long as the text earns nothing (there, at most .4).
 
         A refusal's `reason` is one of `REASONS`. Never raises on any string; a `truth` that is no problem gives an error
-        (reward None), never a zero.
+        (reward None, reason `NO_PROBLEM`), never a zero.
         """
         text = _read(truth)
         if text is None:
             return Verdict(
                 success=False,
                 reward=None,
+                reason=NO_PROBLEM,
                 error=f"truth['text'] must be words of ASCII letters and digits, {_LONGEST_IN_TRUTH} characters at most",
             )
         answer = self._answer(completion)
