@@ -22,7 +22,6 @@ NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
 SYSTEM_PATH = "/usr/bin:/bin"
 SECRET_NAME, SECRET = "MAXRL_TEST_SECRET", "xyzzy-7241"
 ENVIRONMENT = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", SECRET_NAME: SECRET}
-SANDBOX_MODULES = "sandbox*.py"
 
 _SERVE = """
 import pickle, sys
@@ -152,8 +151,7 @@ def copy_sandbox(folder: Path) -> None:
     for package in ("maxrl", "maxrl/tasks"):
         (folder / package / "__init__.py").touch()
     shutil.copy(source / "errors.py", folder / "maxrl")
-    for module in (source / "tasks").glob(SANDBOX_MODULES):
-        shutil.copy(module, folder / "maxrl" / "tasks")
+    shutil.copytree(source / "tasks" / "sandbox", folder / "maxrl" / "tasks" / "sandbox")
 
 
 def listed(marker: str, *, first: bool = False) -> list[int]:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxrl.errors import InputError
-from maxrl.tasks import Example, Verdict, code
+from maxrl.tasks import Example, Verdict
+from maxrl.tasks.code import task as code
 from maxrl.tasks.code.harness import END
 from maxrl.tasks.code.problems import LANGUAGES, LEVELS, load_problems
 from maxrl.tasks.code.rust_reward import Diagnostics, RustWeights, rust_terms
