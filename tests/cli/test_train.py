@@ -180,6 +180,8 @@ def test_a_data_set_with_a_reward_function_trains(
         ),
         ("user_rewards.py", "unknown reward function 'user_rewards.py'; name one of TRL's"),
         ("user_rewards:", "unknown reward function 'user_rewards:'; name one of TRL's"),
+        ("accuracy_rewards", "unknown reward function 'accuracy_rewards'; name one of TRL's"),
+        ("get_cosine_scaled_reward", "name one of TRL's (accuracy_reward, get_soft_overlong_punishment"),
         ("..user_rewards:right", "'..user_rewards' is no name of a module"),
         ("raising:right", "ValueError: bad licence (raising.py, line 1)"),
         (
@@ -234,6 +236,13 @@ def test_a_data_set_that_cannot_be_used_is_one_line_before_a_model_is_made(
         (workplace / name).write_text(text)
     assert says in fails(capsys, 2, *ON_DATA, name, "--reward_funcs", "accuracy_reward")
     assert not (workplace / "out").exists()
+
+
+def test_a_stream_that_breaks_is_one_line(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "data").mkdir()
+    (workplace / "data" / "train.jsonl").write_text("{prompt\n")
+    words = [*ON_DATA, "data", "--reward_funcs", "accuracy_reward", "--dataset_streaming", "true"]
+    assert "cannot load the data set 'data'" in fails(capsys, 2, *words)
 
 
 def test_a_split_that_a_data_set_lacks_is_named(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,7 +319,8 @@ def test_evaluating_a_checkpoint_leaves_the_runs_own_evaluation_alone(
 def test_lora_trains_an_adapter_which_can_be_trained_on(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = str(write_recipe(workplace, max_steps=3, save_steps=3, prompt_format="compact"))
+    signal = {"num_generations": 16, "per_device_train_batch_size": 64}  # of which few can have none
+    recipe = str(write_recipe(workplace, max_steps=3, save_steps=3, prompt_format="compact", **signal))
     lora = ["--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj"]
     assert main(["train", "-q", "--config", recipe, "--output_dir", "first", *lora]) == 0
     adapter = load_file(workplace / "first" / "adapter_model.safetensors")

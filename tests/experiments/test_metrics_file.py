@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from maxrl.errors import InputError
 from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
 
 ROWS = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "note": "a\nb ü"}, {"step": 2, "eval": 1.0}]
@@ -33,6 +34,14 @@ def test_a_line_left_half_written_is_dropped_and_does_not_spoil_the_next(file: P
     keep_rows(file, 3)
     append_rows(file, [{"step": 4}])
     assert read_metrics(file) == [*ROWS, {"step": 4}]
+
+
+def test_a_damaged_line_in_between_is_named_and_nothing_is_thrown_away(file: Path) -> None:
+    text = file.read_text().replace('"loss": 0.25', '"loss": 0.2x')
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 2 is damaged"):
+        keep_rows(file, 9)
+    assert file.read_text() == text
 
 
 @pytest.mark.parametrize(("step", "kept"), [(-1, 0), (0, 0), (1, 1), (2, 3), (9, 3)])

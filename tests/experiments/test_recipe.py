@@ -535,13 +535,22 @@ def test_a_task_of_ones_own_and_its_parameters_are_fields(tmp_path: Path) -> Non
         parse_recipe([f"--task={file}", "--leters", "5", "--max_steps", "1"])
 
 
-@pytest.mark.parametrize("name", ["seed", "model", "eval_seed", "stages"])
-def test_a_parameter_named_like_a_field_of_recipes_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("seed", "rename its parameter `seed`, which is an option of every command"),
+        *(
+            (name, f"its parameter `{name}` has the name of a field of recipes; rename it")
+            for name in ("model", "eval_seed", "stages")
+        ),
+    ],
+)
+def test_a_parameter_named_like_a_field_of_recipes_is_refused(
+    tmp_path: Path, name: str, message: str
+) -> None:
     file = tmp_path / f"echo_{name}.py"
     file.write_text(OWN_TASK.replace("PARAMETER", name))
-    with pytest.raises(
-        InputError, match=f"its parameter `{name}` has the name of a field of recipes; rename it"
-    ):
+    with pytest.raises(InputError, match=message):
         parse_recipe([f"--task={file}", "--max_steps", "1"])
 
 

@@ -105,6 +105,22 @@ def test_the_shape_is_the_one_asked_for(words: PreTrainedTokenizerFast) -> None:
     assert (model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id) == (2, 1, 2)
 
 
+def test_the_end_of_text_has_weights_like_other_tokens(words: PreTrainedTokenizerFast) -> None:
+    model = build_tiny(words, TinyModel(tiny_layers=1, tiny_width=32))
+    sizes = model.model.embed_tokens.weight.detach().norm(dim=1)
+    assert sizes.min() > 0.5 * sizes.mean()
+    model(torch.tensor([[2, 4]])).logits[0, 1, 5].backward()
+    # Read as an input, apart from the head, which has its own part in the gradient of every row.
+    assert model.model.embed_tokens.weight.grad[2].abs().sum() > 0
+
+
+def test_a_stop_word_must_be_a_word(words: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(InputError, match="stop words must be in the vocabulary, but DONE is not"):
+        build_tiny(
+            words, TinyModel(tiny_layers=1, tiny_width=8, tiny_heads=2, tiny_kv_heads=1), stop=["DONE"]
+        )
+
+
 def test_weights_depend_on_the_seed_alone(words: PreTrainedTokenizerFast) -> None:
     shape = TinyModel(tiny_layers=1, tiny_width=8, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=8)
 

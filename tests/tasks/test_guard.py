@@ -1,9 +1,9 @@
 """`judge`: whatever a verifier does costs its own rollouts, nothing else."""
 
 import math
+import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -490,27 +490,65 @@ def test_a_thread_that_is_gone_and_a_missing_standard_error_do_not_stop_the_watc
     assert "gone has been running for 0 s. Its limit" in caplog.text
 
 
-HELD = """
-import logging
-from maxrl.tasks import time_limits
-from maxrl.tasks.guard import attempt
+def test_what_a_verifier_makes_of_its_time_being_up_does_not_count() -> None:
+    def swallows() -> str:
+        try:
+            time.sleep(5)
+        except:  # noqa: E722
+            return "a verdict"
+        return "done"
 
-time_limits._GLANCE, time_limits._LEAST_HELD = 0.02, 0.2
+    def renames() -> str:
+        try:
+            time.sleep(5)
+        except BaseException as error:
+            raise ValueError("what?") from error
+        return "done"
 
-def one_long_call():
-    import time
-    time.sleep(0.1)  # for the watchdog to be there
-    return sum(range(5 * 10**7))
-
-print(attempt(one_long_call, 0.05 + 0.1).reason)
-"""
+    for call in (swallows, renames):
+        assert attempt(call, 0.05).reason == TOO_SLOW
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_call_that_keeps_the_interpreter_to_itself_is_written_out() -> None:
-    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == TOO_SLOW  # afterwards
-    assert "Timeout (0:00:00" in done.stderr
-    assert "in one_long_call" in done.stderr
+def test_a_limit_that_cannot_be_watched_holds_and_leaves_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limits, "_WATCHDOG", time_limits._Watchdog())
+
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    assert attempt(lambda: time.sleep(5), 0.05).reason == TOO_SLOW
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+    def interrupted(_: TimeLimit) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time_limits._WATCHDOG, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(lambda: "done", 5.0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_forked_child_has_limits_of_its_own() -> None:
+    with TimeLimit(60.0, "the parent's"):
+        child = os.fork()
+        if child == 0:
+            clean = not time_limits._WATCHDOG._running and time_limits._WATCHDOG._thread is None
+            os._exit(0 if clean and not time_limits._WATCHDOG._lock.locked() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert time_limits._WATCHDOG._running
+
+
+def test_a_batch_that_fails_again_and_again_is_told_once_where_it_is_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = FailureLog("task t", "…")
+    for _ in range(3):
+        log.tell_batch(f"score_many failed on 4 completions: ValueError: {'long ' * 400}")
+    log.tell_batch("score_many failed on 4 completions: took longer than 1 s")
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert max(map(len, told)) < 600
 
 
 def test_without_end_there_is_neither_limit_nor_watch() -> None:

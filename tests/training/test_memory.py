@@ -141,7 +141,8 @@ def test_resumed_in_the_middle_it_ends_as_undisturbed(
     def even(completions: list[str], trainer_state: Any, **_: Any) -> list[float]:
         """A matter of chance, and of the step: some groups are dead, and success rates wander about."""
         least = (2, 3, 1, 2, 1, 3)[trainer_state.global_step]
-        return [float(len(completion.split()) >= least) for completion in completions]
+        lengths = [sum(word[0] != "<" for word in completion.split()) for completion in completions]
+        return [float(length >= least) for length in lengths]
 
     fields = {
         "estimator": estimator,

@@ -39,7 +39,7 @@ def prompts_of(trainer: Recording, tokenizer: Any) -> list[str]:
     """Of each group of the last batch, as text."""
     batch = trainer.batches[-1]
     return [
-        tokenizer.decode(ids[mask.bool()], skip_special_tokens=True)
+        tokenizer.decode(ids[mask.bool()]).removeprefix("<bos> ")
         for ids, mask in zip(batch["prompt_ids"][::4], batch["prompt_mask"][::4], strict=True)
     ]
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -279,18 +280,67 @@ def test_a_loop_is_kept_unless_it_is_blocked_and_what_blocked_it_ends(
 ) -> None:
     monkeypatch.setattr(reward_guard, "LEAST_SECONDS", 0.3)
     monkeypatch.setattr(reward_guard, "_BLOCKED_AFTER", 0.3)
-    first = reward_guard._Loop.current()
+    made: list[Any] = []
+    monkeypatch.setattr(
+        reward_guard, "_Loop", lambda loop=reward_guard._Loop: made.append(loop()) or made[-1]
+    )
     asyncio.run(rewards(_hang_on_1, EIGHT[:3], seconds=0.3))
-    assert reward_guard._Loop.current() is first
+    assert len(made) == 1
+    assert made[0].runs()
     assert "blocks" not in caplog.text
+    made.clear()
     asyncio.run(rewards(_loop_on_1, EIGHT[:3], seconds=0.3))
-    assert reward_guard._Loop.current() is not first
-    assert "reward function '_loop_on_1' is asynchronous, but blocks" in caplog.text
-    first._thread.join(20)
-    assert not first._thread.is_alive()
-    assert reward_guard._Loop.current()._thread.is_alive()
-    first.abandon_if_blocked("another that waited for it")  # is no matter for the loop of today
-    assert reward_guard._Loop.current()._thread.is_alive()
+    assert len(made) == 3  # the batch blocked one, and a row the next
+    assert "reward function '_loop_on_1': is asynchronous, but blocks" in caplog.text
+    for given_up in made[:2]:
+        given_up._thread.join(20)
+        assert not given_up.runs()
+    assert made[2].runs()
+
+
+def test_a_function_that_blocks_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward_guard, "_BLOCKED_AFTER", 0.3)
+
+    async def slow(prompts: Any, completions: Any, **_: Any) -> Any:
+        await asyncio.sleep(4)
+        return [1.0] * len(completions)
+
+    async def both() -> Any:
+        return await asyncio.gather(
+            rewards(_block_on_1, EIGHT[:3], seconds=1.0), rewards(slow, EIGHT[:3], seconds=30.0)
+        )
+
+    assert asyncio.run(both()) == [[1.0, FAILED, 1.0], [1.0] * 3]
+
+
+def test_what_is_returned_is_read_under_guard() -> None:
+    def endless(prompts: Any, completions: Any, **_: Any) -> Any:
+        while True:
+            yield 1.0
+            time.sleep(0.01)
+
+    def leaving(prompts: Any, completions: Any, **_: Any) -> Any:
+        yield 1.0
+        sys.exit(3)
+
+    class Number:
+        def __float__(self) -> float:
+            sys.exit(4)
+
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    class Unnamed:
+        __repr__ = Number.__repr__
+
+    assert rewards(endless, EIGHT[:2], seconds=0.5) == [FAILED] * 2
+    assert rewards(leaving, EIGHT[:2]) == [FAILED] * 2
+    for odd in (Number(), Unnamed()):
+
+        def gives(prompts: Any, completions: Any, odd: Any = odd, **_: Any) -> Any:
+            return [odd if text == "1" else 1.0 for text in completions]
+
+        assert rewards(gives, EIGHT[:2]) == [1.0, FAILED]
 
 
 def test_reward_models_pass_unchanged() -> None:

@@ -188,7 +188,12 @@ def _score(
         for greedy, completions in ((False, answer.sampled), (True, answer.greedy))
         for completion in completions
     ]
-    verdicts = judge(task, [example.truth for example, *_ in rows], [text for _, _, text, _ in rows])
+    verdicts = judge(
+        task,
+        [example.truth for example, *_ in rows],
+        [text for _, _, text, _ in rows],
+        batch_failed=failures.tell_batch,
+    )
     failures.tell(verdicts)
     if sink is not None:
         for (example, completion, text, greedy), verdict in zip(rows, verdicts, strict=True):

@@ -81,19 +81,33 @@ def _load_splits(recipe: Recipe) -> Any:
         return load_dataset(name, name=run.dataset_config, streaming=run.dataset_streaming)
     except InputError:
         raise
-    # What a file holds is the user's: pyarrow and pandas, which read it, have errors of their own.
-    except (OSError, ValueError, DatasetsError, StopIteration) as error:
-        # The first error of the chain names the line; what `datasets` makes of it does not.
-        cause: BaseException = error
-        while isinstance(error, DatasetsError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = " ".join((str(cause).strip() or type(cause).__name__).split("\n")[0].split())
-        if isinstance(error, StopIteration) or "corresponds to no data" in reason:
-            reason = "it holds no rows"
-        raise InputError(
-            f"cannot load the data set '{run.dataset_name or 'of the recipe'}': {reason} (a local .jsonl, .json, .parquet "
-            "or .csv file works without network; .jsonl holds one JSON object per line)"
-        ) from error
+    except _UNREADABLE as error:
+        raise _unreadable(recipe, error) from error
+
+
+def _first_row(recipe: Recipe, rows: Any) -> Any:
+    try:
+        return next(iter(rows), None)  # a stream is not read before, and may not know its columns
+    except _UNREADABLE as error:
+        raise _unreadable(recipe, error) from error
+
+
+# What a file holds is the user's: pyarrow and pandas, which read it, have errors of their own.
+_UNREADABLE = (OSError, ValueError, DatasetsError, StopIteration)
+
+
+def _unreadable(recipe: Recipe, error: BaseException) -> InputError:
+    # The first error of the chain names the line; what `datasets` makes of it does not.
+    cause: BaseException = error
+    while isinstance(error, DatasetsError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join((str(cause).strip() or type(cause).__name__).split("\n")[0].split())
+    if isinstance(error, StopIteration) or "corresponds to no data" in reason:
+        reason = "it holds no rows"
+    return InputError(
+        f"cannot load the data set '{recipe.run.dataset_name or 'of the recipe'}': {reason} (a local .jsonl, .json, "
+        ".parquet or .csv file works without network; .jsonl holds one JSON object per line)"
+    )
 
 
 def _split(recipe: Recipe, splits: Any, field: str) -> Any:
@@ -104,7 +118,7 @@ def _split(recipe: Recipe, splits: Any, field: str) -> Any:
         known = ", ".join(map(str, splits))
         raise InputError(f"{named} has no split '{wanted}': name one of {known} with --{field}")
     rows = splits[wanted]
-    first = next(iter(rows), None)  # a stream may not know its columns
+    first = _first_row(recipe, rows)
     if first is None:
         raise InputError(f"{named} has no rows in its split '{wanted}'; a run needs prompts to train on")
     if "prompt" not in first:
@@ -121,9 +135,18 @@ def _split(recipe: Recipe, splits: Any, field: str) -> Any:
     return rows
 
 
+_OF_TRL = (
+    "accuracy_reward",
+    "get_soft_overlong_punishment",
+    "reasoning_accuracy_reward",
+    "think_format_reward",
+)
+"""What `trl grpo` knows by name; the module holds other things, too, as functions that make reward functions."""
+
+
 def _reward_function(name: str) -> Any:
     """A reward function of TRL's by its name, or a user's own: `file.py:function`, `module:function`, `module.function`."""
-    if hasattr(trl_rewards, name):
+    if name in _OF_TRL:
         found = getattr(trl_rewards, name)
         # As `trl grpo` sets it up; every other one is the function itself.
         return (
@@ -134,7 +157,7 @@ def _reward_function(name: str) -> Any:
     where, _, function = name.rpartition(":" if ":" in name else ".")
     if not where or not function or function == "py":
         raise InputError(
-            f"unknown reward function '{name}'; name one of TRL's ({', '.join(sorted(trl_rewards.__all__))}) or your own as "
+            f"unknown reward function '{name}'; name one of TRL's ({', '.join(_OF_TRL)}) or your own as "
             "my_rewards.py:function or module:function"
         )
     cannot = f"cannot load the reward function '{name}'"

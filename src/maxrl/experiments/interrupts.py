@@ -32,7 +32,8 @@ class InterruptWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        # None stands for a handler that was not installed from Python, and cannot be from there.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

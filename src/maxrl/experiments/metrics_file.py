@@ -5,19 +5,28 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from maxrl.errors import InputError
 from maxrl.evaluation.files import atomic_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of such a file; a last line that a killed process left half written is dropped."""
+    """The rows of such a file; a last line that a killed process left half written is dropped.
+
+    Raises:
+        InputError: another line is none of JSON.
+    """
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise InputError(
+                    f"{path}, line {number} is damaged ({error}); mend or remove the file"
+                ) from error
     return rows
 
 

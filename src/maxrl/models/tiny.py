@@ -119,6 +119,9 @@ def build_tiny(
     `stop` are words that end a completion as `<eos>` does; they go into its generation configuration.
 
     The global random state is left as it was.
+
+    Raises:
+        InputError: a stop word that the tokenizer does not know.
     """
     shape = shape or TinyModel()
     config = Qwen2Config(
@@ -138,6 +141,13 @@ def build_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device's generator
         model = Qwen2ForCausalLM(config)
-    ends = [tokenizer.eos_token_id, *(tokenizer.convert_tokens_to_ids(word) for word in stop)]
+        # <eos>, which pads, is a token like others all the same: neither without weights nor without their gradient.
+        model.model.embed_tokens.padding_idx = None
+        with torch.no_grad():
+            model.model.embed_tokens.weight[config.pad_token_id].normal_(std=config.initializer_range)
+    vocabulary = tokenizer.get_vocab()
+    if unknown := [word for word in stop if word not in vocabulary]:
+        raise InputError(f"stop words must be in the vocabulary, but {', '.join(unknown)} is not")
+    ends = [tokenizer.eos_token_id, *(vocabulary[word] for word in stop)]
     model.generation_config.eos_token_id = ends if stop else tokenizer.eos_token_id
     return model

@@ -53,7 +53,7 @@ def judge(
         task: whose verifier it is.
         truths: what the verifier sees of each problem.
         completions: one for each of `truths`.
-        batch_failed: told why `score_many` failed; by default it is logged.
+        batch_failed: told why `score_many` failed, as `FailureLog.tell_batch` is; by default it is logged, each time.
     """
     if type(task).score_many is not Task.score_many:
         verdicts = _judge_batch(task, truths, completions)
@@ -63,7 +63,7 @@ def judge(
         if batch_failed is not None:
             batch_failed(problem)
         else:
-            logger.warning("task %s: %s. They are judged one by one", task.name, problem)
+            FailureLog(f"task {task.name}", "").tell_batch(problem)
     hung = 0
     judged: list[Verdict] = []
     for truth, completion in zip(truths, completions, strict=True):
@@ -98,20 +98,22 @@ def _judge_batch(
 def attempt(call: Callable[[], Any], seconds: float, what: str = "a verifier") -> Any:
     """What a call returns, or the error it ends with as a `Verdict`."""
     limit = TimeLimit(seconds, what)
+    result: Any = None
     try:
         with limit:
-            return call()
+            result = call()
     except TimeUpError as up:
         if up.limit is not limit:  # the limit of whoever called
             raise
-        return failed(TOO_SLOW, f"took longer than {seconds:g} s")
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # foreign code may fail in any way, sys.exit() included
         if comes_from_a_signal(error):
             raise
         logger.debug("%s failed", what, exc_info=True)
-        return failed(CRASHED, told(error))
+        result = failed(CRASHED, told(error))
+    # Whatever came of it once its time was up, a verdict from an `except:` say, is not to be trusted.
+    return failed(TOO_SLOW, f"took longer than {seconds:g} s") if limit.rang else result
 
 
 class FailureLog:
@@ -130,26 +132,38 @@ class FailureLog:
         self._consequence = consequence
         self._warned: set[str] = set()
 
-    def tell(self, verdicts: Sequence[Verdict]) -> None:
-        """Warn of what is new among the errors of these verdicts."""
+    def tell(self, verdicts: Sequence[Verdict], completions: int | None = None) -> None:
+        """Warn of what is new among the errors of these verdicts, which are those of so many completions: by default all."""
         kinds: dict[str, list[Verdict]] = {}
         for verdict in verdicts:
             if verdict.error is not None:
                 words = verdict.error.split()[: 1 if verdict.reason else 3]
                 kinds.setdefault(" ".join([verdict.reason, *words]), []).append(verdict)
         for kind, errors in kinds.items():
-            if kind in self._warned or len(self._warned) >= _MOST_KINDS:
-                continue
-            self._warned.add(kind)
-            logger.warning(
-                "%s: %d of %d completions got no verdict: %s: %s. %s",
-                self._who,
-                len(errors),
-                len(verdicts),
-                reason_of(errors[0]),
-                " ".join(str(errors[0].error).split())[:_LONGEST_ERROR],
+            count = len(verdicts) if completions is None else completions
+            self._warn(
+                kind,
+                f"{len(errors)} of {count} completions got no verdict: {reason_of(errors[0])}: {errors[0].error}",
                 self._consequence,
             )
+
+    def tell_batch(self, problem: str) -> None:
+        """Warn of a batch that failed as a whole, once for each kind of failure."""
+        self._warn(f"batch {problem.partition(': ')[2].split()[:1]}", problem, "They are judged one by one")
+
+    def tell_blocked(self) -> None:
+        """Warn, once, of an asynchronous function that blocks."""
+        self._warn(
+            "blocks",
+            "is asynchronous, but blocks",
+            "Await what takes time (asyncio.sleep, asyncio.to_thread)",
+        )
+
+    def _warn(self, kind: str, text: str, consequence: str) -> None:
+        if kind in self._warned or len(self._warned) >= _MOST_KINDS:
+            return
+        self._warned.add(kind)
+        logger.warning("%s: %s. %s", self._who, " ".join(text.split())[:_LONGEST_ERROR], consequence)
 
 
 def reason_of(verdict: Verdict) -> str:
@@ -160,7 +174,7 @@ def reason_of(verdict: Verdict) -> str:
 def checked_verdict(verdict: object) -> Verdict:
     """The verdict, or an error where it is none."""
     if not isinstance(verdict, Verdict):
-        return failed(NONSENSE, f"returned {_shown(verdict)} instead of a Verdict")
+        return failed(NONSENSE, f"returned {shown(verdict)} instead of a Verdict")
     flaw = _flaw(verdict)
     return failed(NONSENSE, flaw) if flaw else verdict
 
@@ -172,18 +186,18 @@ def _flaw(verdict: Verdict) -> str:
         (verdict.success, verdict.reward, verdict.reason, verdict.error, verdict.components),
     )
     if not isinstance(success, bool):
-        return f"returned {_shown(success)} for the success"
+        return f"returned {shown(success)} for the success"
     if not isinstance(reason, str):
-        return f"returned {_shown(reason)} for the reason"
+        return f"returned {shown(reason)} for the reason"
     if not isinstance(components, Mapping):
-        return f"returned {_shown(components)} for the components"
+        return f"returned {shown(components)} for the components"
     for name, value in cast("Mapping[object, object]", components).items():
         if not isinstance(name, str) or not is_reward(value):
-            return f"returned the component {_shown(name)}: {_shown(value)}"
+            return f"returned the component {shown(name)}: {shown(value)}"
     if error is None:
-        return "" if is_reward(reward) else f"returned the reward {_shown(reward)}"
+        return "" if is_reward(reward) else f"returned the reward {shown(reward)}"
     if not isinstance(error, str):
-        return f"returned {_shown(error)} for the error"
+        return f"returned {shown(error)} for the error"
     return "" if reward is None else f"a reward and an error: {error}"
 
 
@@ -200,7 +214,8 @@ def failed(reason: str, error: str) -> Verdict:
     return Verdict(success=False, reward=None, reason=reason, error=error)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value for a message, without running any code of its own."""
     kind = type(value).__name__
     if type(value) is str:
         return f"{kind} {value[:60]!r}"

@@ -1,8 +1,8 @@
 """Foreign code within this process: a limit on its time, and what is to be said of what it raises."""
 
-import faulthandler
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -10,7 +10,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, cast
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +18,6 @@ _AGAIN_AFTER = 0.05
 
 _GLANCE = 1.0
 """Seconds between two looks of the watchdog."""
-
-_LEAST_HELD = 10.0
-"""Seconds that the interpreter must stand still at least before its stacks are written out: a busy machine is no hang."""
 
 
 class TimeUpError(BaseException):
@@ -51,15 +47,18 @@ class TimeLimit:
         self.what = what
         self.started = 0.0
         self.thread = 0
+        self.rang = False
+        """Whether the time was up: what the block made of it, a value or another exception, is none of its results."""
         self._in_force = False
 
     def __enter__(self) -> None:
         if self.seconds == math.inf:
             return
         self.started, self.thread = time.monotonic(), threading.get_ident()
+        _WATCHDOG.add(self)
+        # Last: what comes between an alarm that is set and the block would leave it behind, to ring in other code.
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
             self._arm()
-        _WATCHDOG.add(self)
 
     def _arm(self) -> None:
         self._outer_left, self._outer_interval = signal.getitimer(signal.ITIMER_REAL)
@@ -70,7 +69,10 @@ class TimeLimit:
         )
 
     def __exit__(self, *_: object) -> None:
+        self._disarm()
         _WATCHDOG.remove(self)
+
+    def _disarm(self) -> None:
         if not self._in_force:
             return
         self._in_force = False
@@ -92,6 +94,7 @@ class TimeLimit:
             if callable(self._outer_handler):
                 self._outer_handler(number, frame)
             return
+        self.rang = True
         raise TimeUpError(self)
 
 
@@ -107,9 +110,8 @@ def _is_setting_limits(frame: FrameType | None) -> bool:
 class _Watchdog:
     """Says which block runs on although its time has long been up, and for how long: at 2, 4, 8, … times its limit.
 
-    A thread that looks every second, and only while blocks run. A call into C may keep the interpreter to itself, so that no
-    thread of Python's can speak: then `faulthandler`, which needs none, writes the stacks to the standard error after twice
-    the limit. (It has one timer per process: a `faulthandler.dump_traceback_later` of somebody else's is replaced.)
+    A thread that looks every second, and only while blocks run. A call into C may keep the interpreter to itself: then it is
+    named when it has ended.
     """
 
     def __init__(self) -> None:
@@ -120,9 +122,11 @@ class _Watchdog:
     def add(self, limit: TimeLimit) -> None:
         with self._lock:
             self._running[limit] = limit.started + 2 * limit.seconds
-            if self._thread is None or not self._thread.is_alive():  # a child that was forked has no threads
-                self._thread = threading.Thread(target=self._watch, name="maxrl watchdog", daemon=True)
-                self._thread.start()
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name="maxrl watchdog", daemon=True)
+                with suppress(RuntimeError):  # no more threads: the limit holds all the same
+                    thread.start()
+                    self._thread = thread
 
     def remove(self, limit: TimeLimit) -> None:
         with self._lock:
@@ -135,13 +139,9 @@ class _Watchdog:
             with self._lock:
                 if not self._running:
                     self._thread = None
-                    faulthandler.cancel_dump_traceback_later()
                     return
                 late = [limit for limit, warn_at in self._running.items() if now >= warn_at]
                 self._running |= {limit: limit.started + 2 * (now - limit.started) for limit in late}
-                patience = max(_LEAST_HELD, 2 * min(limit.seconds for limit in self._running))
-            with suppress(RuntimeError, OSError, ValueError, AttributeError):  # no standard error to write to
-                faulthandler.dump_traceback_later(patience, file=cast(Any, sys.__stderr__))
             for limit in late:
                 self._warn(limit, now - limit.started)
 
@@ -160,6 +160,8 @@ class _Watchdog:
 
 
 _WATCHDOG = _Watchdog()
+# A child has none of the parent's threads and blocks, and a lock that may have been held.
+os.register_at_fork(after_in_child=_WATCHDOG.__init__)
 
 
 def comes_from_a_signal(error: BaseException) -> bool:

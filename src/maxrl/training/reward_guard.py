@@ -27,6 +27,7 @@ from maxrl.tasks.guard import (
     attempt,
     failed,
     is_reward,
+    shown,
 )
 from maxrl.tasks.time_limits import told
 
@@ -96,84 +97,76 @@ class _Guard:
         self._none_fails = getattr(function, "none_is_failure", False)
         self._tells_failures = getattr(function, "tells_failures", False)
         self._reasons: set[str] = set()
-        self._batch_reasons: set[str] = set()
+        self._loop: _Loop | None = None
         self._failures = FailureLog(
             self._what, "Such rollouts leave their groups; their fraction is logged as verifier/errors"
         )
 
     def call(self, *args: Any, **kwargs: Any) -> list[float | None]:
         count = len(kwargs["completions"])
-        result = attempt(functools.partial(self.function, *args, **kwargs), self.seconds, self._what)
-        values = self._values(result, count)
+        values = self._attempt(count, args, kwargs, self.seconds)
         whole = not isinstance(values, Verdict)
         if isinstance(values, Verdict):
             self._warn_of_batch(values, count)
             rows = _Rows(count, self.seconds)
             for row in range(count):
                 if rows.may_go_on():
-                    call = functools.partial(self.function, *rows.of(row, args), **rows.of_names(row, kwargs))
-                    rows.add(self._value(attempt(call, rows.seconds, self._what)))
+                    rows.add(self._attempt(1, rows.of(row, args), rows.of_names(row, kwargs), rows.seconds))
             values = rows.values
         return self._rewards(values, kwargs.get("log_metric"), explained=whole and self._tells_failures)
 
     async def call_async(self, *args: Any, **kwargs: Any) -> list[float | None]:
         count = len(kwargs["completions"])
-        values = self._values(await self._attempt_async(args, kwargs, self.seconds), count)
+        values = await self._attempt_async(count, args, kwargs, self.seconds)
         whole = not isinstance(values, Verdict)
         if isinstance(values, Verdict):
             self._warn_of_batch(values, count)
             rows = _Rows(count, self.seconds)
             for row in range(count):
                 if rows.may_go_on():
-                    call = self._attempt_async(rows.of(row, args), rows.of_names(row, kwargs), rows.seconds)
-                    rows.add(self._value(await call))
+                    names = rows.of_names(row, kwargs)
+                    rows.add(await self._attempt_async(1, rows.of(row, args), names, rows.seconds))
             values = rows.values
         return self._rewards(values, kwargs.get("log_metric"), explained=whole and self._tells_failures)
 
-    async def _attempt_async(self, args: Sequence[Any], kwargs: Mapping[str, Any], seconds: float) -> Any:
-        """What the function returns, or the error it ends with as a `Verdict`."""
+    def _attempt(
+        self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any], seconds: float
+    ) -> "list[_Value] | Verdict":
+        """One value per completion, or why there are none."""
+        # What is returned is read within the limit: a generator runs the function's code, and so may a number.
+        return attempt(lambda: _values(self.function(*args, **kwargs), count), seconds, self._what)
 
-        async def call() -> Any:
+    async def _attempt_async(
+        self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any], seconds: float
+    ) -> "list[_Value] | Verdict":
+        async def call() -> list[_Value] | Verdict:
             try:
-                return await self.function(*args, **kwargs)
+                return _values(await self.function(*args, **kwargs), count)
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001 — whatever passes would end the loop's thread
                 return failed(CRASHED, told(error))
 
-        loop = _Loop.current()
-        future = loop.submit(call())
+        if self._loop is None or not self._loop.runs():  # a child that was forked has no threads
+            self._loop = _Loop()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+            return await asyncio.wait_for(asyncio.wrap_future(self._loop.submit(call())), seconds)
         except TimeoutError:
-            await asyncio.get_running_loop().run_in_executor(None, loop.abandon_if_blocked, self._what)
+            if not await asyncio.get_running_loop().run_in_executor(None, self._loop.answers):
+                self._loop.stop()
+                self._loop = None
+                self._failures.tell_blocked()
             return failed(TOO_SLOW, f"took longer than {seconds:g} s")
 
-    def _value(self, result: Any) -> Any:
-        """The value of a single row, or why there is none."""
-        value = self._values(result, 1)
-        return value if isinstance(value, Verdict) else value[0]
-
-    def _values(self, result: Any, count: int) -> list[Any] | Verdict:
-        """One value per completion, or why there are none."""
-        if isinstance(result, Verdict):
-            return result
-        try:
-            values = list(result)
-        except TypeError:
-            return failed(NONSENSE, f"returned {type(result).__name__} instead of a list of rewards")
-        except Exception as error:  # noqa: BLE001 — a generator runs the function's code here
-            return failed(CRASHED, told(error))
-        if len(values) != count:
-            return failed(NONSENSE, f"returned {len(values)} values for {count} completions")
-        return values
-
     def _rewards(
-        self, values: Sequence[Any], log_metric: Callable[[str, float], None] | None, *, explained: bool
+        self,
+        values: "Sequence[_Value]",
+        log_metric: Callable[[str, float], None] | None,
+        *,
+        explained: bool,
     ) -> list[float | None]:
         """Numbers, None or `FAILED`; failures are counted and warned of, but for a None that is explained."""
-        reasons: Counter[str] = Counter()
-        found = [_number(value) for value in values]
+        found = list(values)
         if self._none_fails:
             silent = failed(NO_REASON, "returned None, by which it says that it has failed")
             found = [silent if reward is None else reward for reward in found]
@@ -181,8 +174,8 @@ class _Guard:
         failures = [reward for reward in found if isinstance(reward, Verdict)]
         if explained:
             failures = [failure for failure in failures if failure.reason != NO_REASON]
-        self._failures.tell([*failures, *[_REACHED] * (len(found) - len(failures))])
-        reasons.update(failure.reason for failure in failures)
+        self._failures.tell(failures, len(found))
+        reasons = Counter(failure.reason for failure in failures)
         self._reasons |= reasons.keys()
         if log_metric is not None:
             for reason in sorted(self._reasons):
@@ -190,19 +183,8 @@ class _Guard:
         return rewards
 
     def _warn_of_batch(self, failure: Verdict, count: int) -> None:
-        if failure.reason not in self._batch_reasons:
-            self._batch_reasons.add(failure.reason)
-            self._reasons.add(failure.reason)
-            logger.warning(
-                "%s failed on %d completions: %s: %s. They are judged row by row",
-                self._what,
-                count,
-                failure.reason,
-                failure.error,
-            )
-
-
-_REACHED = Verdict(success=True, reward=1.0)
+        self._reasons.add(failure.reason)
+        self._failures.tell_batch(f"failed on {count} completions: {failure.reason}: {failure.error}")
 
 
 class _Rows:
@@ -212,7 +194,7 @@ class _Rows:
         self._count = count
         self._hung = 0
         self.seconds = max(LEAST_SECONDS, seconds / count)
-        self.values: list[Any] = []
+        self.values: list[_Value] = []
 
     def may_go_on(self) -> bool:
         """Whether the next row is to be judged; if not, it has got its error."""
@@ -222,9 +204,10 @@ class _Rows:
             )
         return self._hung < MOST_TIMEOUTS
 
-    def add(self, value: Any) -> None:
-        self.values.append(value)
-        self._hung += isinstance(value, Verdict) and value.reason == TOO_SLOW
+    def add(self, outcome: "list[_Value] | Verdict") -> None:
+        """Keep what came of the next row."""
+        self.values += [outcome] if isinstance(outcome, Verdict) else outcome
+        self._hung += isinstance(outcome, Verdict) and outcome.reason == TOO_SLOW
 
     def of(self, row: int, columns: Sequence[Any]) -> list[Any]:
         return [_of_row(column, row, self._count) for column in columns]
@@ -236,76 +219,69 @@ class _Rows:
 
 
 class _Loop:
-    """The event loop in which asynchronous reward functions run, in a thread that nobody else waits for.
+    """The event loop in which an asynchronous reward function runs, in a thread that nobody else waits for.
 
-    TRL's own would stand still, and with it every time limit, while one of them blocks (`time.sleep`). All share one loop,
-    as they do in TRL: what they open in it once (a session) stays good. A loop that is found blocked is replaced.
+    TRL's own would stand still, and with it every time limit, while the function blocks (`time.sleep`). What it opens in its
+    loop once (a session) stays good, unless the loop is found blocked and given up.
     """
-
-    _current: "_Loop | None" = None
-    _lock = threading.Lock()
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="maxrl rewards", daemon=True)
         self._thread.start()
 
-    @classmethod
-    def current(cls) -> "_Loop":
-        with cls._lock:
-            if (
-                cls._current is None or not cls._current._thread.is_alive()
-            ):  # a child that was forked has no threads
-                cls._current = cls()
-            return cls._current
+    def runs(self) -> bool:
+        return self._thread.is_alive()
 
     def submit(self, call: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(call, self._loop)
 
-    def abandon_if_blocked(self, what: str) -> None:
-        """Let go of a loop that does not answer, and end its thread as soon as Python gets to run in it."""
+    def answers(self) -> bool:
+        """Whether the loop comes to what it is asked to do, within `_BLOCKED_AFTER`."""
         answered = threading.Event()
-        with suppress(RuntimeError):  # it has ended since
-            self._loop.call_soon_threadsafe(answered.set)
-        if answered.wait(_BLOCKED_AFTER):
-            return
-        with _Loop._lock:
-            if _Loop._current is not self:
-                return
-            _Loop._current = None
-        logger.warning(
-            "%s is asynchronous, but blocks: await what takes time (asyncio.sleep, asyncio.to_thread)", what
-        )
+        self._loop.call_soon_threadsafe(answered.set)
+        return answered.wait(_BLOCKED_AFTER)
+
+    def stop(self) -> None:
+        """End the loop and its thread, as soon as it gets to run; what loops for ever in Python is interrupted there."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         thread = ctypes.c_ulong(self._thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
 
     def _run(self) -> None:
-        try:
-            with suppress(SystemExit):  # from `abandon_if_blocked`
-                self._loop.run_forever()
-            self._loop.run_until_complete(_cancel_all())
-        finally:
-            self._loop.close()
+        with suppress(SystemExit):
+            self._loop.run_forever()
+        self._loop.close()
 
 
-async def _cancel_all() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+_Value = float | Verdict | None
+"""What a function says of one completion; a `Verdict` is an error."""
 
 
-def _number(value: Any) -> float | Verdict | None:
+def _values(result: Any, count: int) -> list[_Value] | Verdict:
+    """One value per completion, or why there are none. May run code of the function, which may do anything."""
+    if isinstance(result, Verdict):
+        return result
+    try:
+        items = iter(result)
+    except TypeError:
+        return failed(NONSENSE, f"returned {type(result).__name__} instead of a list of rewards")
+    values = list(items)
+    if len(values) != count:
+        return failed(NONSENSE, f"returned {len(values)} values for {count} completions")
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> _Value:
     """A reward as a float: a number of any library, or None."""
     if value is None or isinstance(value, Verdict):
         return value
     if isinstance(value, str) or not hasattr(value, "__float__"):
-        return failed(NONSENSE, f"returned {str(value)[:60]!r}")
+        return failed(NONSENSE, f"returned {shown(value)}")
     try:
         number = float(value)
     except Exception as error:  # noqa: BLE001 — an array of several numbers, or anything else
-        return failed(NONSENSE, f"returned what is no number: {error}")
+        return failed(NONSENSE, f"returned what is no number: {told(error)}")
     return number if is_reward(number) else failed(NONSENSE, f"returned the reward {number}")
 
 

@@ -81,7 +81,9 @@ class TaskReward:
         **_: Any,
     ) -> list[float | None]:
         texts = [completion_text(completion) for completion in completions]
-        verdicts = judge(self.task, [json.loads(row) for row in truth], texts)
+        verdicts = judge(
+            self.task, [json.loads(row) for row in truth], texts, batch_failed=self._failures.tell_batch
+        )
         self._failures.tell(verdicts)
         if log_metric is not None:
             for name, value in self._metrics(verdicts).items():

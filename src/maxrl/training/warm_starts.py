@@ -32,7 +32,7 @@ from maxrl.evaluation import EvalSettings, evaluate
 from maxrl.models import TinyModel, build_byte_tokenizer, build_tiny, build_tokenizer, encode_prompt
 from maxrl.tasks import Task
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever this file changes what a warm start is, so that older caches are not used."""
 
 RECORD = "warm_start.json"

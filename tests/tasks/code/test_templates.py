@@ -83,7 +83,7 @@ def test_solutions_pass_and_mistakes_fail(language: Language, tmp_path: Path) ->
 
 
 def test_python_solutions_pass_and_mistakes_fail_whatever_is_drawn() -> None:
-    for drawn in _drawn(500, seed=1):
+    for drawn in _drawn(10_000, seed=1):
         problem = _problem(drawn)
         for code, passes in ((problem.solutions["python"], True), (problem.wrong["python"], False)):
             names: dict[str, Any] = {}
