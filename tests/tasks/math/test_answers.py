@@ -146,13 +146,20 @@ def test_a_megabyte_takes_no_second(text: str) -> None:
         r"\color{a}", r"\underline{", r"\boxed{", r"\begin{pmatrix}", r"\end{pmatrix}", r"\end{matrix} ", r"\int ",
         "}{dx", "} { d x ^2 ", "and ", "or", ";", "x_", "x_{1", "x_{1}", "f(", "f(x,", "f(x|", r"\angle ", "AB ",
         "|AB|", "π", "\t", "\n", r"\Omega ", r"\mu", "one-", "twenty-", " million", " dozen", "\0",
+        "f(x)", "f(f(", "f[", "f[x]", "_{", "_{x}", "x'", r"\{x", r"\{x\}", "{f}(", "x<", r"\le ", r"\le", "?", " of ", "of",
+        '" of "', r"\text{ of }", "1 of", " abc", "1 abc", "1 abc-", r"1\text{a}", r"1 \text{a}^{2}", r"1^\circ ",
+        r"\sin 1^\circ", r"\sin", r"\sin x", r"\sin(", r"\sqrt[3]", r"\sqrt", r"\sqrt{", r"\binom", r"\binom12",
+        r"\frac12", "1!", r"\begin{", r"\operatorname{", r"\operatorname{a}", r"\mathbb{E}", r"\pmod ", r"\pmod{1}",
+        "base ", "(base 2", "in base ", r"\rm ", r"{\rm ", r"{\rm a}", r"\bf", r",\!", r", \! ", "1, 1", "more than ",
+        "more  than", "more ", "k", r" k\Omega", "1A", "(1A ", "[", "[1", "]", r"\|", "|", "x/", "x/1", r"\frac{x}",
+        "2x", "2 ", "2.", "2,",
     ],
 )  # fmt: skip
 def test_long_answers_take_no_second(piece: str) -> None:
-    golds = ("18", r"\{1, 2\}", "x + y = 3")
+    golds = ("18", r"\{1, 2\}", "x + y = 3", "52_8")
     slowest = 0.0
     for beginning in ("18", "x = "):
-        for end in ("!", "\\"):
+        for end in ("!", "\\", " = 18", "! = 18"):
             answer = (beginning + piece * LONGEST_ANSWER)[: LONGEST_ANSWER - len(end)] + end
             for gold in golds:
                 started = time.process_time()

@@ -67,6 +67,15 @@ PLACES = [
     ("A:\n18", RIGHT),  # on the line below
     ("**Answer:**\r\n\n**18**\n", RIGHT),
     ("A:\n17\nA:\n18\n19", RIGHT),
+    ("Answer:\n\\[\n18\n\\]", RIGHT),
+    ("**Answer:**\n\n$$\n18\n$$", RIGHT),
+    ("Answer:\n$$", NO_ANSWER),
+    ("Answer:\n\nThe answer is 18.", RIGHT),
+    ("Final Answer: The final answer is $18$. I hope it is correct.", RIGHT),
+    ("A: I hope it is correct.", NO_ANSWER),
+    ("#### Answer: 18", RIGHT),
+    ("#### The answer is 18", RIGHT),
+    ("#### The answer is not 18", NOT_A_NUMBER),
     ("A:\nso 18", NOT_A_NUMBER),
     ("A:\nA: 18", RIGHT),
     ("A: 18\nA:", NO_ANSWER),  # cut off
@@ -166,6 +175,11 @@ OTHERS = [
     ("x + 1", r"(x \bmod 7) + 1", LEFT_TO_DO),
     (r"\frac{\sqrt{2}}{2}", r"\sin 45^\circ", LEFT_TO_DO),
     (r"\sin^2 x", r"1 - \cos^2 x", RIGHT),
+    (r"\sqrt{\pi}", r"\Gamma(1/2)", LEFT_TO_DO),
+    (r"\frac{\pi}{4}", r"\frac{\Gamma(\frac12)^2}{4}", LEFT_TO_DO),
+    (r"\Gamma(x + 1)", r"\Gamma(1 + x)", RIGHT),
+    (r"2\sqrt{2}", r"2!\sqrt{2}", LEFT_TO_DO),
+    ("n! + 1", "1 + n!", RIGHT),
     (r"\sqrt{2}", r"\log 10^{\sqrt{2}}", LEFT_TO_DO),
     (r"2\ln 2", r"\ln 4", RIGHT),
     # Numbers in a base: their digits, with the base or without.
@@ -189,6 +203,16 @@ OTHERS = [
     ("1A3_{16}", "1A4_{16}", WRONG),
     ("10_1", "10_{1}", RIGHT),  # no base, so the text alone
     ("52_0", "52_{0}", RIGHT),
+    ("11000_2", r"11000 \text{ (base 2)}", RIGHT),
+    ("11000_2", r"11000\text{ in base 2}", RIGHT),
+    ("11000_2", r"11000_{\text{two}}", RIGHT),
+    ("11000_2", "11000 base two", RIGHT),
+    ("11000_2", "11000 (in base-2)", RIGHT),
+    ("11000_2", r"11000\text{ in base 3}", WRONG),
+    ("11000_2", r"11000_{\text{three}}", WRONG),
+    ("11000_2", r"11000_{\text{many}}", WRONG),
+    ("11000_2", r"24\text{ (base 10)}", WRONG),
+    (r"11000\text{ (base 2)}", "11000_2", RIGHT),
     ("52_8, 61_8", "61_8, 52_8", RIGHT),
     ("52_8, 61_8", "61_7, 52_7", WRONG),
     ("C_4", "C_5", WRONG),
@@ -206,6 +230,21 @@ OTHERS = [
     ("(3, -7)", r"\{3, -7\}", WRONG),
     ("(3, -7)", "(x, y) = (3, -7)", RIGHT),
     ("(3, -7)", "3, -7", SEVERAL),
+    # No thousands in points and intervals.
+    *[
+        ("(0,100)", answer, RIGHT)
+        for answer in ("(0,100)", "(0, 100)", r"(0,\,100)", r"x\in(0,100)", "(0.0,100)")
+    ],
+    *[("(0,100)", answer, WRONG) for answer in ("100", "0100", "(100)", "0,100", "[0,100]")],
+    ("(10,236)", "10236", WRONG),
+    ("(-1,234)", "-1234", WRONG),
+    ("(100,200)", "(100, 200)", RIGHT),
+    ("(100,200)", "100200", WRONG),
+    ("(3,125,216)", "(3, 125, 216)", RIGHT),
+    ("(3,125,216)", "3125216", WRONG),
+    ("(x,y)=(2,100)", "(2, 100)", RIGHT),
+    ("(x,y)=(2,100)", "(x, y) = (2, 100)", RIGHT),
+    ("(x,y)=(2,100)", "2100", WRONG),
     (r"\{1, 2, 3\}", r"\{3, 2, 1\}", RIGHT),
     (r"\{1, 2, 3\}", "3, 2, 1", RIGHT),  # a set, listed
     (r"\{1, 2, 3\}", "1, 2", WRONG),

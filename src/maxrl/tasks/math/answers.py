@@ -12,6 +12,7 @@ from functools import lru_cache
 from re import compile as regex
 from typing import Any, Literal, cast
 
+from maxrl.tasks.math.equations import comparable, contradicts, names_value
 from maxrl.tasks.math.numbers import (
     LONGEST_ANSWER,
     Number,
@@ -46,15 +47,15 @@ class Comparison:
     gold: str
     answer: str
     also: tuple[str, ...] = ()
-    """Other sides of an answer that is an equation; each of them must be the gold."""
+    """Other sides of an answer that is an equation; none of them may be something else than the gold."""
 
 
 def settle(gold: str, completion: str, answer_format: AnswerFormat = "any") -> str | Comparison:
     r"""Why a completion does not give the answer `gold` (one of `REASONS`; "" where it does), or what is left to compare.
 
     The answer is what `extract_answer` finds, and it is one answer: `3 \text{ or } 4` is refused as several. Markup,
-    spaces, a full stop at the end, currency signs and units do not count; after names the last side of an equation does
-    (`x = 3`), and after arithmetic that comes to it exactly (`1 + 2 = 3`).
+    spaces, a full stop at the end, currency signs and units do not count; of an equation the last side does, unless one
+    before it says otherwise (`m + n = 3` and `1 + 2 = 3` give 3, `2x = 3` and `1 + 1 = 3` nothing).
 
     A gold that is a number asks for a number written out, so that no problem is answered by stating it again (`5-2`,
     `\binom{5}{2}` and `\frac{6}{2}` are refused for 3, or 10, or 3): digits with or without thousands separators, decimals,
@@ -76,10 +77,7 @@ def settle(gold: str, completion: str, answer_format: AnswerFormat = "any") -> s
     if not wanted.several and offers_several(given):
         return SEVERAL
     if wanted.number is not None:
-        number = read_number(given, working=True)
-        if number is None:
-            return NOT_A_NUMBER
-        return "" if same_number(wanted.number, number) else WRONG
+        return _settle_number(wanted.number, given)
     if canonical(given) == canonical(wanted.text):
         return ""
     if wanted.based is not None:
@@ -89,21 +87,45 @@ def settle(gold: str, completion: str, answer_format: AnswerFormat = "any") -> s
     return _settle_expression(wanted, given)
 
 
+def _settle_number(wanted: Number, given: str) -> str | Comparison:
+    *before, last = sides(given)
+    number = read_number(last, before[0] if before and len(before[0]) == 1 else "")
+    if number is None:
+        return NOT_A_NUMBER
+    denied = [contradicts(side, last, number) for side in before]
+    if True in denied:
+        return NOT_A_NUMBER
+    if not same_number(wanted, number):
+        return WRONG
+    value = str(number.value)
+    also = tuple(latex(comparable(side)) for side, found in zip(before, denied, strict=True) if found is None)
+    return Comparison(value, value, also) if also else ""
+
+
 def _settle_expression(wanted: "_Gold", given: str) -> str | Comparison:
-    if _operations(given) - _operations(wanted.text):
-        return LEFT_TO_DO
     parts = sides(given) if "=" in given and not offers_several(given) else [given]
+    if _operations(given if wanted.equation else parts[-1]) - _operations(wanted.text):
+        return LEFT_TO_DO
     if (wanted.equation and "=" not in given) or _brackets_differ(wanted.text, parts[-1]):
         return WRONG
     # math-verify does not look at them (10_3 is 10_4), at least where they stand after digits.
     if (bases := _bases(given)) and bases != _bases(wanted.text):
         return WRONG
-    if len(sides(wanted.text)) > 1:
+    if len(sides(wanted.text)) > 1 and (wanted.equation or not _is_function_of(parts)):
         return Comparison(latex(wanted.text), latex(given))
-    *also, last = [part for part in parts[:-1] if not is_name(part)] + parts[-1:]
-    if not also and canonical(last) == canonical(wanted.text):
+    value, last = sides(wanted.text)[-1], parts[-1]
+    denied = [contradicts(side, last) for side in parts[:-1]]
+    if True in denied:
+        return WRONG
+    also = [latex(comparable(side)) for side, found in zip(parts[:-1], denied, strict=True) if found is None]
+    if not also and canonical(last) == canonical(value):
         return ""
-    return Comparison(latex(wanted.text), latex(last), tuple(map(latex, also)))
+    return Comparison(latex(value), latex(last), tuple(also))
+
+
+def _is_function_of(parts: list[str]) -> bool:
+    """Whether an answer calls its value `f(x)`, which is as good as a gold's `y`."""
+    return len(parts) == 2 and parts[0].endswith("(x)") and is_name(parts[0])
 
 
 def extract_answer(text: str, answer_format: AnswerFormat = "any") -> str | None:
@@ -112,20 +134,20 @@ def extract_answer(text: str, answer_format: AnswerFormat = "any") -> str | None
     `boxed`: what stands in the last `\boxed{…}` or `\fbox{…}`, an outer one before those inside it; an empty text where the
     last box is cut off. `hash`: what stands after the last `####`, to the end of the line. `any`: the box if there is one,
     else the `####`, else the last line that begins with `A:`, `Answer:` or `Final answer:`, or the one below where nothing
-    follows ("The answer is" does not count). So every text gives one answer at most, and several boxes are no several
-    chances.
+    follows. "The answer is" does not count, nor "I hope it is correct". So every text gives one answer at most, and several
+    boxes are no several chances.
     """
     text = text[-_READ:]
     answer = _last_boxed(text) if answer_format != "hash" else None
     if answer is None and answer_format != "boxed" and "####" in text:
-        answer = text.rpartition("####")[2].partition("\n")[0]
+        answer = _lead_off(text.rpartition("####")[2].partition("\n")[0])
     if answer is None and answer_format == "any":
         line = None
         for line in _ANSWER_LINE.finditer(text):
             answer = line[1]
         if line is not None and not line[1].strip(" \t\r*_"):
-            answer = text[line.end() :].lstrip().partition("\n")[0]
-    return None if answer is None else answer.strip()
+            answer = _below(text[line.end() :])
+    return None if answer is None else _HOPE.split(answer, maxsplit=1)[0].strip()
 
 
 def gold_answer(text: str) -> str:
@@ -142,31 +164,61 @@ def read_gold(gold: str) -> Number | None:
 
 
 def equal(texts: Sequence[str]) -> bool:
-    """Whether LaTeX expressions are the same to `math-verify`: the gold first, then what must each be equal to it.
+    """Whether LaTeX expressions are the same to `math-verify`: the gold first, then the answer.
 
-    May hang or eat the memory on any of them. Its own time limits are off: they need the main thread.
+    What follows must not be something else: another number, or another expression in the gold's letters. What it cannot
+    read or compare is no obstacle. May hang or eat the memory on any of them. Its own time limits are off: they need the
+    main thread.
     """
     from math_verify import LatexExtractionConfig, parse, verify  # slow, and of use to workers alone
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits are off
     # The whole text and nothing else: no number that stands somewhere in it.
     whole = [LatexExtractionConfig(boxed_match_priority=-1)]
-    gold, *answers = (
+    gold, answer, *also = (
         cast(Any, parse(f"${text}$", whole, fallback_mode="no_fallback", parsing_timeout=cast(Any, None)))
         for text in texts
     )
-    return all(gold and answer and verify(gold, answer, timeout_seconds=None) for answer in answers)
+    if not (gold and answer and verify(gold, answer, timeout_seconds=None)):
+        return False
+    return all(not _is_comparable(gold[0], side) or verify(gold, side, timeout_seconds=None) for side in also)
+
+
+def _is_comparable(gold: Any, side: list[Any]) -> bool:
+    from sympy import Expr, Set, Tuple  # slow, as above
+
+    if not side:
+        return False
+    letters = getattr(side[0], "free_symbols", set[Any]())
+    if letters:
+        return letters <= getattr(gold, "free_symbols", set[Any]())
+    # No number: there is something in it that it has taken for a function, such as pi in `\pi(5)^2`.
+    return isinstance(side[0], Set | Tuple) or (isinstance(side[0], Expr) and bool(side[0].is_number))
 
 
 # Where the answer stands.
 
 # `\\.` keeps `\{` and `\}` from counting. One pass, whatever the text.
 _BRACE = regex(r"\\(?:boxed|fbox)\s*+\{|\\.|[{}]", re.DOTALL)
-_ANSWER_LINE = regex(
-    r"^[ \t>*_]*+(?:A|(?i:(?:final[ \t]++)?answer))[ \t*_]*+:[ \t*_]*+"
-    r"(?:(?i:(?:the[ \t]++)?(?:final[ \t]++)?answer[ \t]++is)(?![A-Za-z])[ \t]*+:?+)?+(.*+)$",
-    re.MULTILINE,
-)
+_ANSWER = r"(?:A|(?i:(?:final[ \t]++)?answer))[ \t*_]*+:[ \t*_]*+"
+_IS = r"(?:(?i:(?:the[ \t]++)?(?:final[ \t]++)?answer[ \t]++is)(?![A-Za-z])[ \t]*+:?+)?+"
+_ANSWER_LINE = regex(rf"^[ \t>*_]*+{_ANSWER}{_IS}(.*+)$", re.MULTILINE)
+_LEAD = regex(rf"[ \t*_]*+(?:{_ANSWER})?+{_IS}")
+_HOPE = regex(r"(?i:I hope it is correct)")
+
+
+def _lead_off(line: str) -> str:
+    """A line without "Answer: the answer is" before the answer."""
+    lead = _LEAD.match(line)
+    return line[lead.end() :] if lead else line
+
+
+def _below(text: str) -> str:
+    """The line that follows, or the one after where it only opens a formula."""
+    line, _, rest = text.lstrip().partition("\n")
+    if line.strip() in ("\\[", "$$"):
+        line = rest.lstrip().partition("\n")[0]
+    return _lead_off(line)
 
 
 def _last_boxed(text: str) -> str | None:
@@ -203,13 +255,18 @@ class _Gold:
 @lru_cache(maxsize=4096)  # a group asks for the same gold again and again
 def _understood(gold: str) -> _Gold:
     text = clean(gold)
+    several = offers_several(text)
+    *before, last = [text] if several else sides(text)
+    equation = not all(names_value(side, last) for side in before)
+    variable = before[0] if before and len(before[0]) == 1 else ""
+    # What a value is called does not matter, unless it may be a curve: y = 2x + 1.
+    if before and not equation and variable not in ("x", "y", "z"):
+        text = last
     words = _words(text)
     if not (_PHRASE.fullmatch(words) or len(words) == 1):
         words = ""
-    *before, _ = sides(text)
-    several = offers_several(text)
-    equation = not several and not all(map(is_name, before))
-    return _Gold(text, read_number(text), read_based(text), words, several, equation)
+    number = None if equation else read_number(last, variable)
+    return _Gold(text, number, read_based(text), words, several, equation)
 
 
 _PHRASE = regex(r"(?=.*[A-Za-z]{3}|no$)[A-Za-z][A-Za-z .'-]*+")
@@ -231,6 +288,8 @@ _OPERATIONS = {
     "binomial": r"\\[dt]?binom(?![A-Za-z])|\\choose(?![A-Za-z])",
     "derivative": r"\}\s*+\{\s*+\"?d\"?\s*+[a-z]\s*+(?:\^\{?[0-9]\}?)?+\s*+\}|\\(?:partial|nabla)(?![A-Za-z])",
     "choice": r"\\(?:operatorname\*?\s*+\{\s*+)?(?:max|min|sup|inf|gcd|lcm|arg|det|tr|rank|sgn|Re|Im)(?![A-Za-z])|vmatrix",
+    "gamma": r"\\Gamma ?\(",
+    "factorial": "!",
     "rounding": r"\\[lr](?:floor|ceil)(?![A-Za-z])",
     "remainder": r"\\[bp]?mod(?![A-Za-z])",
     "logarithm": r"\\(?:log|ln|lg)(?![A-Za-z])",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from re import compile as regex
 
-from maxrl.tasks.math.arithmetic import evaluate
 from maxrl.tasks.math.text import is_name, sides
 from maxrl.tasks.math.units import SCALES, read_unit
 
@@ -37,7 +36,7 @@ _NUMBER = regex(
         |(?:(?P<whole1>[0-9]++)[ ]++)?(?P<top2>[0-9]++)\s*+/\s*+(?P<bottom2>[0-9]++)
         |10\s*+\^\s*+(?:\{{\s*+(?P<ten>[+-]?[0-9]{{1,3}})\s*+\}}|(?P<ten1>[+-]?[0-9]{{1,3}}))
         |(?P<digits>{_DIGITS}|(?=\.[0-9]))
-            (?:\.(?P<decimals>[0-9]*+)(?:\\overline\s*+\{{\s*+(?P<repeated>[0-9]++)\s*+\}})?+)?+
+            (?:\.(?P<decimals>[0-9]*+)(?:\\(?:overline|bar|dot)\s*+\{{\s*+(?P<repeated>[0-9]++)\s*+\}})?+)?+
             (?:\s*+(?:\\times|\\cdot|\*|x)\s*+10\s*+\^\s*+
                 (?:\{{\s*+(?P<power>[+-]?[0-9]{{1,3}})\s*+\}}|(?P<power1>[+-]?[0-9]{{1,3}}))
                |[eE](?P<power2>[+-]?[0-9]{{1,3}}))?+
@@ -45,34 +44,21 @@ _NUMBER = regex(
     re.VERBOSE,
 )
 _WRAPPED = regex(r"([+-]?+)\s*+([({])(.*+)(?<=[)}])")
+_MODULUS = regex(r" ?\\pmod ?(?:\{[0-9]++\}|[0-9]++)$")
 _CLOSING = {"(": ")", "{": "}"}
 
 
-def read_number(text: str, *, working: bool = False) -> Number | None:
-    """The number that a cleaned text writes out, units aside, or None.
-
-    Of an equation it is the last side, where every other one is a name (x = 3) or, as far as `working` may be shown,
-    arithmetic that comes to exactly that number.
-    """
+def read_number(text: str, variable: str = "") -> Number | None:
+    """The number that a cleaned text writes out, units aside, or None; of an equation's last side, with its `variable`."""
     if len(text) > LONGEST_ANSWER:
         return None
-    *before, last = sides(text)
-    number = _read(last)
-    if number is None or not all(is_name(side) or (working and _comes_to(side, number)) for side in before):
-        return None
-    variable = before[0] if before and len(before[0]) == 1 else ""
-    return Number(number.value, number.scale, number.places, variable)
-
-
-def _comes_to(side: str, number: Number) -> bool:
-    value = evaluate(side)
-    return value is not None and value in (number.value, number.value * number.scale)
-
-
-def _read(text: str) -> Number | None:
-    negative = False
-    # One number in brackets is that number: (-5), {18}, -(-18). A set, \{18\}, is none.
-    while (wrapped := _WRAPPED.fullmatch(text)) and text[-1] == _CLOSING[wrapped[2]]:
+    text, negative = _MODULUS.sub("", text), False
+    # One number in brackets is that number: (-5), {18}, -(-18). A set, \{18\}, is none, nor is a point, (0,100).
+    while (
+        (wrapped := _WRAPPED.fullmatch(text))
+        and text[-1] == _CLOSING[wrapped[2]]
+        and not (wrapped[2] == "(" and "," in text)
+    ):
         negative ^= wrapped[1] == "-"
         text = wrapped[3][:-1].strip()
     match = _NUMBER.match(text)
@@ -83,7 +69,7 @@ def _read(text: str) -> Number | None:
         return None
     exact = match["power"] or match["power1"] or match["power2"] or match["repeated"]
     places = 0 if exact else len(match["decimals"] or "")
-    return Number(-value if negative ^ (match["sign"] == "-") else value, scale, places)
+    return Number(-value if negative ^ (match["sign"] == "-") else value, scale, places, variable)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -139,7 +125,12 @@ def _close(gold: Number, answer: Number) -> bool:
 # Numbers in another base, which are the same where digits and base are.
 
 _BASED = regex(
-    r'(?P<sign>-?+)\s*+(?:\((?P<inner>[0-9A-Z ]++)\)|"?(?P<digits>[0-9A-Z ]++)"?)_\{?\(?"?(?P<base>[0-9]{1,2})"?\)?\}?'
+    r'(?P<sign>-?+) ?(?:\((?P<inner>[0-9A-Z ]++)\)|"?(?P<digits>[0-9A-Z]++(?: [0-9A-Z]++)*+)"?)'
+    r'(?:_\{?\(?"?(?P<base>[0-9]{1,2}|[a-z]++)"?\)?\}?'
+    r'|[ "(]++(?:in )?base[- "]++(?P<spoken>[0-9]{1,2}|[a-z]++)[")]*+)'
+)
+_BASE_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 )
 
 
@@ -149,11 +140,19 @@ def read_based(text: str) -> tuple[int, int] | None:
     if match is None:
         return None
     digits = (match["inner"] or match["digits"]).replace(" ", "")
-    value = _value_in_base(digits, int(match["base"]))
+    base = _base(match["base"] or match["spoken"])
+    value = _value_in_base(digits, base)
     # C_4 and A_{16} may be the fourth and the sixteenth of some letters.
     if value is None or not any(digit.isdigit() for digit in digits):
         return None
-    return (-value if match["sign"] else value), int(match["base"])
+    return (-value if match["sign"] else value), base
+
+
+def _base(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    words = _BASE_WORDS.split()
+    return words.index(text) if text in words else 0
 
 
 def same_in_base(gold: tuple[int, int], answer: str) -> bool:

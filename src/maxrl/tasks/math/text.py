@@ -14,15 +14,18 @@ _CHARACTERS = str.maketrans(
         "−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-",
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\n": " ", "\r": " ", "\t": " ", "~": " ", '"': " ",
         "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ",
+        "\u00c5": r"\AA ", "\u212b": r"\AA ", "’": "'",
         "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ",
         "∅": r"\emptyset ", "°": r"^\circ ", "º": r"^\circ ", "²": "^2", "³": "^3",
         "€": "", "£": "", "¥": "", "₹": "", "¢": "", "`": "", "\0": " ",
     }
 )  # fmt: skip
-_LOOKS = "boxed|fbox|textbf|mathbf|boldsymbol|bm|underline"
+_LOOKS = "boxed|fbox|textbf|mathbf|boldsymbol|bm|underline|texttt|mathtt|emph|ensuremath"
+_FONTS = "textbf|mathbf|bf|rm|it|sf|tt|[lL]arge|LARGE|[hH]uge|displaystyle|limits"
 _MARKUP = [
+    (regex(r",[ ]*+\\![ ]*+(?=[0-9]{3})"), ","),  # 11,\! 111
     (regex(r"(?<!\\)\\(?:left|right)[ ]*+\."), ""),
-    (regex(r"(?<!\\)\\(?:[()\[\]!$]|(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z]))"), ""),
+    (regex(r"(?<!\\)\\(?:[()\[\]!$]|(?:left|right|[bB]igg?[lr]?)(?![A-Za-z]))"), ""),
     (regex(r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))"), " "),
     (regex(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (regex(r"\\(le|ge|ne)q(?![A-Za-z])"), r"\\\1"),
@@ -31,10 +34,15 @@ _MARKUP = [
     (regex(r"\\([%&#_])"), r"\1"),
     (regex(r"\^\s*+\{\s*+\\circ\s*+\}|\\degree(?![A-Za-z])"), r"^\\circ "),
     (regex(r"\\(?:text)?color\s*+\{[^{}]*+\}"), ""),
+    (regex(r"\{\\rm ([^{}]*+)\}"), r"\\text{\1}"),
     (regex(rf"\\(?:{_LOOKS})\s*+\{{([^{{}}]*+)\}}"), r"\1"),
     (regex(r"\\underline(?![A-Za-z])"), ""),  # around what has braces of its own
     (regex(r"\$|\*\*|__"), ""),
-    (regex(r"\\(?:text|textrm|textit|textsf|mathrm|mathit|mbox|hbox)\s*+\{([^{}]*+)\}"), r'"\1"'),
+    (
+        regex(r"\\(?:text|textrm|textit|textsf|textup|mathsf|mathrm|mathit|mbox|hbox|rm)\s*+\{([^{}]*+)\}"),
+        r'"\1"',
+    ),
+    (regex(rf"\\(?:{_FONTS})(?![A-Za-z]) ?"), ""),
     (regex(r'"\s*+"'), ""),
     (regex(r" +"), " "),
 ]
@@ -83,8 +91,8 @@ def offers_several(text: str) -> bool:
     return _SEVERAL.search(outside) is not None
 
 
-# ≤, ≥, ≠ and := are no equations.
-_SIDES = regex(r"[(\[{]|[)\]}]|(?<![<>!:=\\])=(?!=)")
+# ≤, ≥, ≠ and := are no equations, nor is !=, but after a number: 5!=120.
+_SIDES = regex(r"[(\[{]|[)\]}]|(?<![<>:=\\])(?<!(?<![0-9)])!)=(?!=)")
 
 
 def sides(text: str) -> list[str]:
@@ -100,15 +108,15 @@ def sides(text: str) -> list[str]:
     return [*found, text[start:].strip()]
 
 
-_GREEK = (
+GREEK = (
     "alpha|beta|gamma|delta|(?:var)?epsilon|zeta|eta|(?:var)?theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|(?:var)?phi|chi|psi"
     "|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega|ell"
 )
-_ITEM = rf'(?:-?(?:[0-9.]++|[A-Za-z]|\\(?:{_GREEK})(?![A-Za-z]))|"[^"]*+")'
+_ITEM = rf'(?:-?(?:[0-9.]++|[A-Za-z]|\\(?:{GREEK})(?![A-Za-z]))|"[^"]*+")'
 # `xy` and `abc` are products; `x(x+1)` is one, too, so that what a function is applied to is a plain thing.
 _NAME = regex(
     rf"""(?:m?\\(?:angle|triangle)(?![A-Za-z])\s*+)?+
-    (?:"[^"]*+"|\|[A-Z]{{2}}\||\\(?:overline|overrightarrow|vec|bar|hat)\s*+\{{[A-Za-z]++\}}|\\(?:{_GREEK})(?![A-Za-z])
+    (?:"[^"]*+"|\|[A-Z]{{2}}\||\\(?:overline|overrightarrow|vec|bar|hat)\s*+\{{[A-Za-z]++\}}|\\(?:{GREEK})(?![A-Za-z])
       |(?![abckmnpqrstxyz]{{2,3}}(?![A-Za-z]))[A-Za-z]++(?:[ -](?=[A-Za-z]{{2}})[A-Za-z]++)*+)
     '*+(?:_(?:\{{[^{{}}]*+\}}|"[^"]*+"|[A-Za-z0-9]))?+'*+
     (?:\(\s*+{_ITEM}(?:\s*+(?:[,;|<>=]|\\(?:cap|cup|mid|le|ge)(?![A-Za-z]))\s*+{_ITEM})*+\s*+\))?+""",
