@@ -91,7 +91,7 @@ def test_a_rustc_that_cannot_be_used_is_passed_over(
     sysroot = _toolchain(tmp_path / "good")
     folders = [
         _executable(tmp_path / "no default/rustc", "echo 'error: no default toolchain' >&2; exit 1").parent,
-        _executable(tmp_path / "unreadable/rustc", "echo /root/.rustup/toolchains/nowhere").parent,
+        _executable(tmp_path / "unreadable/rustc", "echo /nowhere/toolchains/stable").parent,
         _executable(tmp_path / "hanging/rustc", "sleep 20").parent,
         (tmp_path / "broken"),
         _executable(tmp_path / "right/rustc", f"echo {sysroot}").parent,
