@@ -25,6 +25,8 @@ from maxrl.objectives import (
     MaxRL,
     SuccessWeighted,
 )
+from maxrl.tasks import Task, Verdict
+from maxrl.training import TaskReward
 from maxrl.training.estimating import Estimating
 from maxrl.training.progress import STATE
 
@@ -167,6 +169,40 @@ def test_resumed_in_the_middle_it_ends_as_undisturbed(
     assert resumed.diagnostics == whole.diagnostics
     for ours, theirs in zip(logs(resumed), logs(whole), strict=True):
         assert {**ours, "step_time": 0} == {**theirs, "step_time": 0}
+
+
+class _Seldom:
+    """Refuses what it is asked about once, in the first step, and fails once."""
+
+    name = "seldom"
+    time_limit = 10.0
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def score(self, truth: Any, completion: str) -> Verdict:
+        self.calls += 1
+        if self.calls == 1:
+            raise ValueError("at first")
+        reason = "seldom seen" if self.calls == 2 else "often seen"
+        return Verdict(success=False, reward=0.0, reason=reason)
+
+    score_many = Task.score_many
+
+
+def test_reasons_seen_before_a_resume_are_logged_at_0_after_it(make_trainer: Any) -> None:
+    fields = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    names = ("verifier/seldom seen", "verifier/verifier crashed")
+    whole = make_trainer(reward_funcs=TaskReward(_Seldom()), **fields)  # pyright: ignore[reportArgumentType]
+    whole.train()
+    first, second = logs(whole)
+    assert all(first[name] > 0 for name in names)
+    assert [second[name] for name in names] == [0, 0]
+    shutil.rmtree(Path(whole.args.output_dir) / "checkpoint-2")
+    resumed = make_trainer(reward_funcs=TaskReward(_Seldom()), **fields)  # pyright: ignore[reportArgumentType]
+    resumed.reward_funcs[0].task.calls = 2
+    resumed.train(resume_from_checkpoint=True)
+    assert [logs(resumed)[-1][name] for name in names] == [0, 0]
 
 
 def test_the_choice_of_each_step_is_logged(make_trainer: Any) -> None:

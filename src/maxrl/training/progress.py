@@ -45,23 +45,25 @@ class Progress:
             del self.recent_pass_rates[prompt]
 
 
-def save_state(checkpoint: Path, progress: Progress, estimator: dict[str, Any]) -> None:
+def save_state(
+    checkpoint: Path, progress: Progress, estimator: dict[str, Any], reasons: list[list[str]]
+) -> None:
     """Write them into a checkpoint's folder."""
     with atomic_text(checkpoint / STATE) as sink:
-        json.dump({**vars(progress), "estimator": estimator}, sink)
+        json.dump({**vars(progress), "estimator": estimator, "reasons": reasons}, sink)
 
 
-def load_state(checkpoint: Path) -> tuple[Progress, dict[str, Any]] | None:
+def load_state(checkpoint: Path) -> tuple[Progress, dict[str, Any], list[list[str]]] | None:
     """What `save_state` left in the folder; None where it left nothing."""
     if not (checkpoint / STATE).is_file():
         return None
     saved = json.loads((checkpoint / STATE).read_text())
-    estimator = saved.pop("estimator")
-    return Progress(**saved), estimator
+    estimator, reasons = saved.pop("estimator"), saved.pop("reasons", [])
+    return Progress(**saved), estimator, reasons
 
 
 class KeepsProgress(GRPOTrainer):
-    """`GRPOTrainer` whose checkpoints hold the `Progress` of the run and the states of its estimator.
+    """`GRPOTrainer` whose checkpoints hold the `Progress` of the run, its estimator's states and its verifiers' reasons.
 
     Overrides, and why:
 
@@ -78,8 +80,12 @@ class KeepsProgress(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # First: a checkpoint counts as whole when transformers has written its own state, which it does last.
         if self.args.should_save:
-            save_state(self._checkpoint(trial), self.progress, self.estimating.to_dict())
+            self._save_state(self._checkpoint(trial))
         super()._save_checkpoint(model, trial)
+
+    def _save_state(self, checkpoint: Path) -> None:
+        reasons = [sorted(seen) for seen in self._seen_reasons()]
+        save_state(checkpoint, self.progress, self.estimating.to_dict(), reasons)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -91,8 +97,14 @@ class KeepsProgress(GRPOTrainer):
                 "%s has no state of an estimator and no counts of rollouts: both begin anew", checkpoint
             )
         else:
-            self.progress, estimator = saved
+            self.progress, estimator, reasons = saved
             self.estimating.restore(estimator)
+            for seen, before in zip(self._seen_reasons(), reasons, strict=False):
+                seen.update(before)
+
+    def _seen_reasons(self) -> list[set[str]]:
+        """What verifiers have refused completions for so far: what was ever logged is logged at 0 from then on."""
+        return [seen for function in self.reward_funcs for seen in getattr(function, "seen_reasons", ())]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training:

@@ -76,6 +76,7 @@ def guarded(function: Any, seconds: float) -> Any:
         wrapped = call
     functools.update_wrapper(wrapped, function)
     wrapped.__name__ = guard.name
+    wrapped.seen_reasons = (guard.seen_reasons, *getattr(function, "seen_reasons", ()))
     return wrapped
 
 
@@ -96,7 +97,7 @@ class _Guard:
         self._what = f"reward function '{self.name}'"
         self._none_fails = getattr(function, "none_is_failure", False)
         self._tells_failures = getattr(function, "tells_failures", False)
-        self._reasons: set[str] = set()
+        self.seen_reasons: set[str] = set()
         self._loop: _Loop | None = None
         self._failures = FailureLog(
             self._what, "Such rollouts leave their groups; their fraction is logged as verifier/errors"
@@ -176,14 +177,14 @@ class _Guard:
             failures = [failure for failure in failures if failure.reason != NO_REASON]
         self._failures.tell(failures, len(found))
         reasons = Counter(failure.reason for failure in failures)
-        self._reasons |= reasons.keys()
+        self.seen_reasons.update(reasons)
         if log_metric is not None:
-            for reason in sorted(self._reasons):
+            for reason in sorted(self.seen_reasons):
                 log_metric(f"verifier/{self.name}: {reason}", reasons[reason] / len(values))
         return rewards
 
     def _warn_of_batch(self, failure: Verdict, count: int) -> None:
-        self._reasons.add(failure.reason)
+        self.seen_reasons.add(failure.reason)
         self._failures.tell_batch(f"failed on {count} completions: {failure.reason}: {failure.error}")
 
 

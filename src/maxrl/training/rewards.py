@@ -66,7 +66,7 @@ class TaskReward:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.__name__ = task.name
-        self._reasons: set[str] = set()
+        self.seen_reasons: tuple[set[str], ...] = (set(),)
         self._failures = FailureLog(
             f"task {task.name}",
             "Such rollouts leave their groups; their fraction is logged as verifier/errors",
@@ -93,8 +93,9 @@ class TaskReward:
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         reasons = Counter(reason for verdict in verdicts if (reason := reason_of(verdict)))
         # What was ever logged is logged at 0, too: a mean over batches would else leave those without it out.
-        self._reasons |= reasons.keys()
-        metrics = {f"verifier/{reason}": reasons[reason] / len(verdicts) for reason in sorted(self._reasons)}
+        (seen,) = self.seen_reasons
+        seen.update(reasons)
+        metrics = {f"verifier/{reason}": reasons[reason] / len(verdicts) for reason in sorted(seen)}
         return metrics | _mean_components([verdict.components for verdict in verdicts])
 
 

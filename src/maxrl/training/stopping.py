@@ -9,7 +9,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from maxrl.errors import MaxRLError, NoSignalError, VerifierError
 from maxrl.objectives.diagnostics import GroupDiagnostics
-from maxrl.training.progress import KeepsProgress, save_state
+from maxrl.training.progress import KeepsProgress
 from maxrl.training.signal import Draw, any_differ
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class StopsEarly(KeepsProgress):
         if not self.accelerator.gather(found).any():
             self._save_checkpoint(self.model, trial=None)
         elif self.args.should_save and checkpoint.exists():
-            save_state(checkpoint, self.progress, self.estimating.to_dict())
+            self._save_state(checkpoint)
 
 
 def _seen(every: Draw, found: GroupDiagnostics) -> str:
