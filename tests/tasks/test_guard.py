@@ -529,6 +529,20 @@ def test_a_limit_that_cannot_be_watched_holds_and_leaves_no_alarm(monkeypatch: p
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_the_watchdog_ends_with_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = time_limits._Watchdog()
+    monkeypatch.setattr(time_limits, "_WATCHDOG", watchdog)
+    watchdog.end()  # where nothing was ever watched
+    watchdog = time_limits._Watchdog()
+    monkeypatch.setattr(time_limits, "_WATCHDOG", watchdog)
+    with TimeLimit(60.0):
+        thread = watchdog._thread
+        assert thread is not None
+        assert thread.is_alive()
+        watchdog.end()
+        assert not thread.is_alive()
+
+
 def test_a_forked_child_has_limits_of_its_own() -> None:
     with TimeLimit(60.0, "the parent's"):
         child = os.fork()

@@ -1,5 +1,6 @@
 """Foreign code within this process: a limit on its time, and what is to be said of what it raises."""
 
+import atexit
 import logging
 import math
 import os
@@ -118,6 +119,7 @@ class _Watchdog:
         self._lock = threading.Lock()
         self._running: dict[TimeLimit, float] = {}  # and the time of the next warning
         self._thread: threading.Thread | None = None
+        self._over = threading.Event()
 
     def add(self, limit: TimeLimit) -> None:
         with self._lock:
@@ -132,9 +134,14 @@ class _Watchdog:
         with self._lock:
             self._running.pop(limit, None)
 
+    def end(self) -> None:
+        """For the interpreter's end, in which a thread that wakes up would be torn down wherever it is."""
+        self._over.set()
+        if (thread := self._thread) is not None:
+            thread.join()
+
     def _watch(self) -> None:
-        while True:
-            time.sleep(_GLANCE)
+        while not self._over.wait(_GLANCE):
             now = time.monotonic()
             with self._lock:
                 if not self._running:
@@ -162,6 +169,7 @@ class _Watchdog:
 _WATCHDOG = _Watchdog()
 # A child has none of the parent's threads and blocks, and a lock that may have been held.
 os.register_at_fork(after_in_child=_WATCHDOG.__init__)
+atexit.register(_WATCHDOG.end)
 
 
 def comes_from_a_signal(error: BaseException) -> bool:

@@ -681,7 +681,7 @@ JUNK = [
 SWEEP = """
 import json
 import sys
-from tests.tasks.test_reasoning_gym import JUNK, ReasoningGym, package, tagged
+from tests.tasks.reasoning_gym.test_task import JUNK, ReasoningGym, package, tagged
 
 judging, *datasets = sys.argv[1:]
 for dataset in datasets:
@@ -721,7 +721,7 @@ def _sweep(datasets: list[str], judging: str, *, hash_seed: str) -> dict[str, An
     done = subprocess.run(
         [sys.executable, "-c", SWEEP, judging, *datasets],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=True,
