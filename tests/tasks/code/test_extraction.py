@@ -1,5 +1,6 @@
 """The code in a completion: golden cases, and any text at all."""
 
+import sys
 import time
 
 import pytest
@@ -137,4 +138,5 @@ def test_code_comes_out_of_a_fence_as_it_went_in(code: str) -> None:
 def test_a_megabyte_takes_no_second(text: str) -> None:
     started = time.thread_time()  # not the clock: the machine may be busy
     extract_code(text, "rust")
-    assert time.thread_time() - started < 1
+    # Some .4 s; where coverage traces every line, three times that.
+    assert time.thread_time() - started < (1 if sys.gettrace() is None else 4)
