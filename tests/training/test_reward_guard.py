@@ -429,3 +429,16 @@ def test_a_run_without_any_verdict_ends_after_a_while_with_a_checkpoint(
 def test_a_time_limit_must_be_one(make_trainer: Any, seconds: float) -> None:
     with pytest.raises(InputError, match="reward_timeout must be above 0 seconds and finite"):
         make_trainer(reward_timeout=seconds)
+
+
+def test_the_reasons_that_a_checkpoint_keeps_are_those_that_were_logged() -> None:
+    function = guarded(_crash_on_first, 5.0)
+    for completions in (["0", "1"], ["1"]):  # the second call sees none, and forgets none
+        function(prompts=["p"] * len(completions), completions=completions)
+    assert function.seen_reasons == ({"verifier crashed"},)
+
+
+def _crash_on_first(prompts: Any, completions: Any, **_: Any) -> Any:
+    if "0" in completions:
+        raise ValueError("0")
+    return [1.0] * len(completions)
