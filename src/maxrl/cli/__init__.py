@@ -1,4 +1,4 @@
-"""The command line: `maxrl train | eval | compare | probe | inspect | tasks | classify | doctor`.
+"""The command line: `maxrl train | eval | compare | grid | runs | report | watch | …`, see `COMMANDS`.
 
 Exit status: 0 done, 2 bad input (one line says what and what to do), 1 failure.
 """
@@ -14,7 +14,12 @@ COMMANDS = {
     "train": "train a model on a task, or on a data set with reward functions",
     "eval": "sample a model on a task: pass@k with intervals, greedy accuracy",
     "compare": "train several estimators from one warm start and write a report",
+    "grid": "many runs from one spec: here, on Ray, on Slurm, on Hugging Face Jobs",
+    "runs": "the runs on disk: list, show, diff",
+    "report": "one page on any number of runs",
+    "watch": "how a run stands, in the terminal",
     "probe": "sample a model before training it: will training have signal?",
+    "simulate": "MaxRL and GRPO race on a toy problem, in a second",
     "inspect": "what an estimator really optimises; its advantages on your rewards",
     "tasks": "what can be trained on: list, show problems, check the verifiers",
     "classify": "the paper's image classification, where the likelihood is known",

@@ -15,8 +15,10 @@ from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.environment import read_environment
 from maxrl.experiments.metrics_file import read_metrics
+from maxrl.experiments.processes import PROCESS_FILE
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
+from maxrl.experiments.store import ERROR_FILE
 
 RUN_FILES = (
     "config.yaml",
@@ -28,7 +30,8 @@ RUN_FILES = (
     "eval.json",
     "samples.jsonl",
     "run.json",
-    "error.txt",
+    ERROR_FILE,
+    PROCESS_FILE,
 )
 
 
@@ -110,7 +113,7 @@ def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
                 f"{folder} holds a run with other settings ({', '.join(different)}); resume it with its own "
                 f"(--config {folder / 'config.yaml'}), or start anew in another --output_dir"
             )
-        done = [folder / name for name in ("run.json", "eval.json", "samples.jsonl")]
+        done = [folder / name for name in ("run.json", "eval.json", "samples.jsonl", ERROR_FILE)]
         for path in [*done, *folder.glob("eval.*.json")]:  # a run that goes on is not done
             path.unlink(missing_ok=True)
         return checkpoint

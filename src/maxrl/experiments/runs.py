@@ -8,6 +8,7 @@ output_dir/
     diagnostics.jsonl    one row per generation: live and dead groups, K histogram, weights, pass@k, r̂ of each prompt
     checkpoint-N/        from which `--resume_from_checkpoint true` goes on
     eval.json            the model after training, and samples.jsonl; of several tasks also eval.{task}.json for each
+    process.json         the process that makes it
     run.json             written last: the run is done
 """
 
@@ -33,6 +34,7 @@ from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.policies import Policy, prepare_policy
+from maxrl.experiments.processes import record_process
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.tasks.mixture import Mixture
@@ -88,6 +90,7 @@ def _claim_on_first(recipe: Recipe, folder: Path) -> Path | None:
         try:
             answer[0] = claim_folder(recipe, folder)
             write_recipe(recipe, folder)
+            record_process(folder)
         except (InputError, OSError) as error:  # the others must not wait for an answer that never comes
             answer[1] = str(error)
     if recipe.training.world_size > 1:

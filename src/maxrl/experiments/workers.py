@@ -24,8 +24,7 @@ from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields, make_recipe
 from maxrl.experiments.runs import train_run
-
-ERROR_FILE = "error.txt"
+from maxrl.experiments.store import ERROR_FILE
 
 
 @dataclass

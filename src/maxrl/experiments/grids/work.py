@@ -1,0 +1,73 @@
+"""One run of a grid, in the process that was started for it, wherever that is."""
+
+import json
+import os
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from maxrl.errors import InputError
+from maxrl.evaluation.files import atomic_text
+from maxrl.experiments.folders import last_checkpoint
+from maxrl.experiments.interrupts import Interrupted
+from maxrl.experiments.recipe import Fields, make_recipe
+from maxrl.experiments.runs import train_run
+from maxrl.experiments.stages import make_stages, train_stages
+from maxrl.experiments.store import ERROR_FILE
+
+RUN_VARIABLE = "MAXRL_RUN"
+"""Environment variable that holds the fields of a run as JSON, for a machine that has nothing else of the grid."""
+
+
+def make_run(fields: Fields, *, console: Console | None = None) -> None:
+    """Make a run, or go on with what a process that died has left of it; nothing is done where it is done.
+
+    Whatever ends it, other than Ctrl-C or a kill, is recorded in the run's folder (`error.txt`), and raised.
+
+    Raises:
+        Interrupted: Ctrl-C; a checkpoint was saved.
+    """
+    folder = Path(fields["output_dir"])
+    if (folder / "run.json").is_file():
+        return
+    (folder / ERROR_FILE).unlink(missing_ok=True)
+    fields = {**fields, **_how(fields, folder)}
+    try:
+        if "stages" in fields:
+            train_stages(make_stages(fields), console=console)
+        else:
+            train_run(make_recipe(fields), console=console)
+    except Interrupted:
+        raise
+    except Exception as error:
+        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        with atomic_text(folder / ERROR_FILE) as sink:
+            sink.write(f"{traceback.format_exc()}\n{summary}\n")
+        raise
+
+
+def _how(fields: Fields, folder: Path) -> Fields:
+    begun = any(folder.glob("stage-*")) if "stages" in fields else last_checkpoint(folder) is not None
+    return {"resume_from_checkpoint": "true"} if begun else {"overwrite_output_dir": True}
+
+
+def run_from_environment(environment: Mapping[str, str] = os.environ) -> Fields:
+    """The fields that `RUN_VARIABLE` holds.
+
+    Raises:
+        InputError: it is not set, or holds something else.
+    """
+    text = environment.get(RUN_VARIABLE)
+    if not text:
+        raise InputError(
+            f"{RUN_VARIABLE} is not set: it holds the fields of a run as JSON (`maxrl grid run` sets it)"
+        )
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{RUN_VARIABLE} is no JSON: {error}") from error
+    if not isinstance(fields, dict) or "output_dir" not in fields:
+        raise InputError(f"{RUN_VARIABLE} must be an object of a run's fields with output_dir")
+    return fields
