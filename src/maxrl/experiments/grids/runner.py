@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 from maxrl.experiments.recipe import Fields
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "unknown"]
-"""`unknown`: the place does not know the job (any more); the run is started again if its folder does not say that it is done."""
+"""`unknown`: the place does not know the job (any more); the run is started again unless its folder says that it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
