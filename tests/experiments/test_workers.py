@@ -27,7 +27,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, work: Callable[[Path], None]) -> l
         job.process.start()
         return job
 
-    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(workers, "start_worker", start)
     return started
 
 

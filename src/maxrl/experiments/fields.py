@@ -51,27 +51,74 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     """
     config_path, words = _take_config(argv)
     words = [re.sub(r"^--model(?==|$)", "--model_name_or_path", word) for word in words]
-    from_file = _load_yaml(config_path) if config_path else {}
-    if "model" in from_file:
-        from_file["model_name_or_path"] = from_file.pop("model")
-    tiny = _tiny_block(from_file, config_path)
-    if option_given(words, "model_name_or_path") == "tiny":
-        from_file = _for_the_tiny_model(from_file, tiny)
-    listed, tasks = from_file.pop("stages", None), from_file.pop("tasks", None)
-    task = option_given(words, "task") or from_file.get("task")
-    parser = _parser([*recipe_classes(task), *extra])
-    given = _typed(from_file, parser, config_path)
-    _typed(tiny, parser, config_path)  # so that a mistake in it does not wait for the day when it is used
+    given, parser = _read_file(
+        config_path,
+        tiny_asked_for=option_given(words, "model_name_or_path") == "tiny",
+        task=option_given(words, "task"),
+        extra=extra,
+    )
     from_words = _parse(parser, words, None)
     from_words.pop("help", None)
+    return _in_their_places(given, from_words)
+
+
+def recipe_fields(path: str | None, over: Fields, where: str) -> Fields:
+    """The fields of a recipe file, with others in their places as words on a command line would be; typed, known names.
+
+    Args:
+        path: of the recipe; None for none.
+        over: field → value as YAML has it; `model` is short for `model_name_or_path`. `tasks` and `stages` replace the
+            file's.
+        where: what `over` stands in, for messages.
+    """
+    over = {"model_name_or_path" if name == "model" else name: value for name, value in over.items()}
+    task = over.get("task")
+    given, parser = _read_file(
+        path,
+        tiny_asked_for=over.get("model_name_or_path") == "tiny",
+        task=None if task is None else str(task),
+    )
+    own = {name: over.pop(name) for name in ("stages", "tasks") if name in over}
+    given = _in_their_places(given, _typed(over, parser, where))
+    if "stages" in own:
+        given["stages"] = _typed_stages(own["stages"], parser, where)
+    if "tasks" in own:
+        given["tasks"] = _typed_tasks(own["tasks"], where)
+    return given
+
+
+def _read_file(
+    path: str | None, *, tiny_asked_for: bool, task: str | None, extra: Sequence[type] = ()
+) -> tuple[Fields, "_Parser"]:
+    """A file's fields, typed, and the parser of every field that its task has (or `task`, which then takes its place)."""
+    from_file = _load_yaml(path) if path else {}
+    if "model" in from_file:
+        from_file["model_name_or_path"] = from_file.pop("model")
+    tiny = _tiny_block(from_file, path)
+    if tiny_asked_for:
+        from_file = _for_the_tiny_model(from_file, tiny)
+    listed, tasks = from_file.pop("stages", None), from_file.pop("tasks", None)
+    parser = _parser([*recipe_classes(task or from_file.get("task")), *extra])
+    given = _typed(from_file, parser, path)
+    _typed(tiny, parser, path)  # so that a mistake in it does not wait for the day when it is used
     if listed is not None:
-        stages = _typed_stages(listed, parser, config_path)
-        given["stages"] = [
-            {name: value for name, value in stage.items() if name not in from_words} for stage in stages
-        ]
+        given["stages"] = _typed_stages(listed, parser, path)
     if tasks is not None:
-        given["tasks"] = _typed_tasks(tasks, config_path)
-    return {**given, **from_words}
+        given["tasks"] = _typed_tasks(tasks, path)
+    return given, parser
+
+
+def _in_their_places(given: Fields, others: Fields) -> Fields:
+    """The fields, with others in their places, in every stage, too."""
+    if "stages" in given:
+        given = {
+            **given,
+            "stages": [
+                {name: value for name, value in stage.items() if name not in others}
+                for stage in given["stages"]
+            ],
+        }
+    return {**given, **others}
 
 
 def _tiny_block(from_file: Fields, where: str | None) -> Fields:

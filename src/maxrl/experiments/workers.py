@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -18,12 +17,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
-from maxrl.experiments.folders import last_checkpoint
+from maxrl.experiments.grids.work import log_to, make_run
 from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import Fields, make_recipe
-from maxrl.experiments.runs import train_run
+from maxrl.experiments.recipe import Fields
 from maxrl.experiments.store import ERROR_FILE
 
 
@@ -34,6 +33,8 @@ class Job:
     fields: Fields
     folder: Path
     process: BaseProcess | None = field(default=None, compare=False)
+    log: Path | None = None
+    """File for what its process prints; None for nowhere."""
 
     @property
     def done(self) -> bool:
@@ -91,11 +92,12 @@ def run_jobs(
 
 def _fill(running: list[Job], waiting: list[Job], at_once: int, threads: int) -> None:
     while waiting and len(running) < at_once:
-        running.append(_start(waiting.pop(0), threads))
+        running.append(start_worker(waiting.pop(0), threads))
 
 
-def _start(job: Job, threads: int) -> Job:
-    arguments = (job.fields, job.folder, os.getpid(), threads)
+def start_worker(job: Job, threads: int) -> Job:
+    """Start a process for a run, which ends when this one does."""
+    arguments = (job.fields, job.log, os.getpid(), threads)
     job.process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
     # A new process inherits both: Ctrl-C waits until it can act on it, and torch reads its threads on import.
     resource_tracker.ensure_running()  # which start() would do, letting Ctrl-C through again
@@ -126,26 +128,25 @@ def _interrupt(jobs: Sequence[Job]) -> None:
             process.kill()
 
 
-def _work(fields: Fields, folder: Path, parent: int, threads: int) -> None:
+def _work(fields: Fields, log: Path | None, parent: int, threads: int) -> None:
     """In the worker: make the run, or go on with what a died process left."""
     os.setsid()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     quiet_libraries()
-    (folder / ERROR_FILE).unlink(missing_ok=True)
-    how = {"resume_from_checkpoint": "true"} if last_checkpoint(folder) else {"overwrite_output_dir": True}
+    console = None
+    if log is not None:
+        log_to(log)
+        console = Console(width=120, highlight=False)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        train_run(make_recipe({**fields, **how}))
+        make_run(fields, console=console)
     except Interrupted as interrupted:
         sys.exit(str(interrupted))
     except KeyboardInterrupt:  # before or after training
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 — whatever it is, the parent makes a row of it
-        folder.mkdir(parents=True, exist_ok=True)
-        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        (folder / ERROR_FILE).write_text(f"{traceback.format_exc()}\n{summary}\n")
-        sys.exit(1)  # the file says it all
+    except Exception:  # noqa: BLE001 — whatever it is, the run's folder says it, and the parent makes a row of it
+        sys.exit(1)
 
 
 def _end_with(parent: int) -> None:

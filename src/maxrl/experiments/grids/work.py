@@ -4,6 +4,7 @@ import json
 import os
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from maxrl.errors import InputError
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.folders import last_checkpoint
 from maxrl.experiments.interrupts import Interrupted
+from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields, make_recipe
 from maxrl.experiments.runs import train_run
 from maxrl.experiments.stages import make_stages, train_stages
@@ -46,6 +48,25 @@ def make_run(fields: Fields, *, console: Console | None = None) -> None:
         with atomic_text(folder / ERROR_FILE) as sink:
             sink.write(f"{traceback.format_exc()}\n{summary}\n")
         raise
+
+
+def make_logged_run(fields: Fields, log: str) -> None:
+    """`make_run` in a process that belongs to the run, with all that it prints in a file.
+
+    Interrupted by Ctrl-C it returns, with a checkpoint saved.
+    """
+    log_to(Path(log))
+    quiet_libraries()
+    with suppress(Interrupted):
+        make_run(fields, console=Console(width=120, highlight=False))
+
+
+def log_to(path: Path) -> None:
+    """Send what this process prints, and what C code prints in it, to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:  # what a process before this one printed stays
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
 
 def _how(fields: Fields, folder: Path) -> Fields:
