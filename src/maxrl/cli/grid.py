@@ -11,7 +11,6 @@ from rich.console import Console
 from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError, unknown_name
 from maxrl.experiments import reports
-from maxrl.experiments.environment import settle_threads
 from maxrl.experiments.fields import option_given
 from maxrl.experiments.grids.drive import cancel, check_runs, drive, status, submit
 from maxrl.experiments.grids.ledger import holder, only_one, open_grid, read_jobs, write_plan
@@ -20,7 +19,6 @@ from maxrl.experiments.grids.runner import Runner
 from maxrl.experiments.grids.spec import Grid
 from maxrl.experiments.grids.tables import plan_table, status_rows, status_table
 from maxrl.experiments.grids.watching import GridWatch
-from maxrl.experiments.grids.work import make_run, run_from_environment
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.store import StoredRun, is_run
 
@@ -31,7 +29,6 @@ ACTIONS = {
     "logs": "what a run's job has printed; --follow goes on with what it prints",
     "cancel": "stop all runs, or those named, each with a checkpoint",
     "collect": "bring the runs' folders here and write the report",
-    "work": "make the run that MAXRL_RUN holds: what a job on another machine calls",
 }
 
 USAGE = "\n".join(
@@ -75,8 +72,6 @@ def run(argv: Sequence[str]) -> int:
         raise unknown_name("action", action, ACTIONS)
     quiet_libraries()
     console = make_console(quiet=bool(flags & {"-q", "--quiet"}))
-    if action == "work":
-        return _work(console)
     named, options = _split(rest)
     if not named:
         raise InputError(f"grid {action} needs a spec: a YAML file, or the folder that a grid's runs are in")
@@ -186,13 +181,6 @@ def _collect(grid: Grid, place: Runner, spec: str, console: Console) -> int:
         console.print(f"{missing} of {len(grid.runs)} runs have left nothing yet")
     html, _ = reports.report_runs(runs, grid.folder, title=grid.name, command=f"maxrl grid run {spec}")
     print(f"report: {html}")
-    return 0
-
-
-def _work(console: Console) -> int:
-    fields = run_from_environment()
-    settle_threads(fields.get("cpu_threads"), Path(fields["output_dir"]))
-    make_run(fields, console=console)
     return 0
 
 

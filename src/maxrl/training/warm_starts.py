@@ -17,6 +17,7 @@ from typing import Any
 
 from accelerate.state import AcceleratorState
 from datasets import IterableDataset
+from filelock import FileLock
 from transformers import (
     PrinterCallback,
     ProgressCallback,
@@ -145,8 +146,28 @@ def warm_start(
     folder = cache_folder() / "warm-starts" / f"{task.name if task else 'no-task'}-{key}"
     if (folder / RECORD).is_file():
         return folder
-    shutil.rmtree(folder, ignore_errors=True)  # without its record it was never whole
+    # Runs that start together want the same one: the first makes it, the others wait for it.
+    lock = cache_folder() / "locks" / f"{folder.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        if not (folder / RECORD).is_file():
+            _make(folder, task, shape, settings, description, max_completion_length, progress)
+    return folder
 
+
+def _make(
+    folder: Path,
+    task: Task | None,
+    shape: TinyModel,
+    settings: WarmStart,
+    description: dict[str, Any],
+    max_completion_length: int,
+    progress: Callable[[int, float], object] | None,
+) -> None:
+    """Train the warm start and move it to its folder when it is whole."""
+    shutil.rmtree(folder, ignore_errors=True)  # without its record it was never whole
+    for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     vocabulary = task.vocabulary() if task else None
     tokenizer = build_tokenizer(vocabulary.words) if vocabulary else build_byte_tokenizer()
     stop = vocabulary.stop if vocabulary else ()
@@ -163,10 +184,9 @@ def warm_start(
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / RECORD).write_text(json.dumps(result, indent=2) + "\n")
-        _publish(partial, folder)
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _describe(
@@ -217,15 +237,6 @@ def _train_on_demonstrations(
             f"steps, less than warm_start_pass_rate={settings.warm_start_pass_rate}; lower the rate, raise "
             "warm_start_max_steps, or take an easier task or a larger tiny model"
         )
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    """Move the finished folder to its name; another process may have been faster with the same result."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not (folder / RECORD).is_file():
-            raise
 
 
 def _sft_config(folder: Path, settings: WarmStart) -> SFTConfig:

@@ -4,13 +4,13 @@ Rollouts and the most tokens follow from the recipe. Seconds are those of runs t
 any of the same model, task and group size; else a rough figure from the model's size and the hardware's peak, which says so.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from maxrl.experiments.grids.runner import GridRun
+from maxrl.experiments.grids.sizes import named_parameters
 from maxrl.experiments.recipe import Recipe, make_recipe
 from maxrl.experiments.store import StoredRun
 
@@ -77,11 +77,7 @@ def model_parameters(recipe: Recipe) -> float | None:
         heads = shape.tiny_width // shape.tiny_heads
         attention = shape.tiny_width * heads * (2 * shape.tiny_heads + 2 * shape.tiny_kv_heads)
         return shape.tiny_layers * (attention + 3 * shape.tiny_width * shape.tiny_feed_forward)
-    found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![a-zA-Z])", recipe.model_name.replace("_", "-"))
-    if not found:
-        return None
-    number, unit = found[-1]
-    return float(number) * (1e9 if unit in "bB" else 1e6)
+    return named_parameters(recipe.model_name)
 
 
 def _cost(run: GridRun, device: str, rates: dict[tuple[Any, ...], float]) -> RunCost:

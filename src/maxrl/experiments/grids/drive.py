@@ -12,7 +12,7 @@ from typing import Literal
 from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.data import load_data
 from maxrl.experiments.folders import FREE_ON_RESUME, LENGTH, differing_fields
-from maxrl.experiments.grids.ledger import StartedJob, note_job, read_jobs
+from maxrl.experiments.grids.ledger import StartedJob, adopt_job, note_job, read_jobs
 from maxrl.experiments.grids.runner import GridRun, JobReport, Runner
 from maxrl.experiments.grids.spec import Grid
 from maxrl.experiments.recipe import make_recipe
@@ -92,6 +92,8 @@ _OF_THE_DATA = (
 
 def status(grid: Grid, place: Runner | None) -> list[RunStatus]:
     """How every run stands, asking its place (where it is given) about jobs whose folder does not say."""
+    if place is not None and place.detached:
+        _adopt_lost_jobs(grid, place)
     jobs = read_jobs(grid.folder)
     asked = {
         run.name: jobs[run.name].job
@@ -100,6 +102,15 @@ def status(grid: Grid, place: Runner | None) -> list[RunStatus]:
     }
     reports = place.states(asked) if place is not None and asked else {}
     return [_standing(run, jobs.get(run.name), reports.get(run.name)) for run in grid.runs]
+
+
+def _adopt_lost_jobs(grid: Grid, place: Runner) -> None:
+    """Find jobs that are at work without our knowing: of a record that was lost, or a command that died too early."""
+    jobs = read_jobs(grid.folder)
+    unknown = [run for run in grid.runs if run.name not in jobs and StoredRun(run.folder).state != "done"]
+    if unknown:
+        for name, job in place.find(unknown).items():
+            adopt_job(grid.folder, name, place.name, job)
 
 
 def _standing(run: GridRun, job: StartedJob | None, report: JobReport | None) -> RunStatus:
@@ -164,7 +175,7 @@ def drive(
         entry.run.name: entry.run for entry in found if entry.standing == "running" and entry.job is not None
     }
     for entry in found:
-        if entry.run not in waiting:
+        if entry.run not in waiting and entry.run.name not in flying:
             tell(entry.run, "left", entry.standing)
     deaths: dict[str, int] = {}
     try:

@@ -92,7 +92,15 @@ def note_job(folder: Path, run: str, place: str, job: str) -> None:
     jobs = read_jobs(folder)
     attempts = jobs[run].attempts + 1 if run in jobs else 1
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    jobs[run] = StartedJob(place=place, job=job, started=now, attempts=attempts)
+    _write(folder, {**jobs, run: StartedJob(place=place, job=job, started=now, attempts=attempts)})
+
+
+def adopt_job(folder: Path, run: str, place: str, job: str) -> None:
+    """Record a job that a place has and the record has lost."""
+    _write(folder, {**read_jobs(folder), run: StartedJob(place=place, job=job, started="", attempts=1)})
+
+
+def _write(folder: Path, jobs: Mapping[str, StartedJob]) -> None:
     rows: Mapping[str, Any] = {name: asdict(job) for name, job in jobs.items()}
     with atomic_text(folder / JOBS_FILE) as sink:
         json.dump(rows, sink, indent=1)

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,10 @@ class LocalRunner:
             )
         # A process that ends with an error of its own has recorded it; Ctrl-C leaves none.
         return JobReport(state="done" if status == 0 else "cancelled", message=f"exit status {status}")
+
+    def find(self, runs: Iterable[GridRun]) -> dict[str, str]:
+        """None: these jobs end with the command that started them."""
+        return {}
 
     def logs(self, run: GridRun, job: str, *, follow: bool = False) -> Iterator[str]:
         """Lines of the run's `log.txt`."""

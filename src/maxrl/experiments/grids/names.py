@@ -43,7 +43,8 @@ def run_names(
         InputError: two runs are the same in everything that could tell them apart, or a name is too long for a folder.
     """
     labelled = {axis for axis, fields in sets.items() if fields != {_field(axis)}}
-    by_label = any("advantage_estimator" in sets[axis] for axis in labelled)
+    # Its options are in the name only where they are an axis's values.
+    by_label = not any("advantage_estimator" in sets[axis] for axis in sets if axis not in labelled)
     models = _model_labels([str(run.get("model_name_or_path") or "tiny") for run in runs])
     names = [_convention(run, model, by_label=by_label) for run, model in zip(runs, models, strict=True)]
     start = list(names)

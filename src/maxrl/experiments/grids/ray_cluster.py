@@ -3,7 +3,7 @@
 On a cluster of several machines the runs' folders must lie where all of them see them under the same path.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,10 @@ class RayRunner:
         except ray.exceptions.RayError as error:  # its process or its machine is gone
             return JobReport(state="unknown", message=str(error).strip().splitlines()[0])
         return JobReport(state="cancelled" if identity in self._asked_to_end else "done")
+
+    def find(self, runs: Iterable[GridRun]) -> dict[str, str]:
+        """None: these jobs end with the command that started them."""
+        return {}
 
     def logs(self, run: GridRun, job: str, *, follow: bool = False) -> Iterator[str]:
         """Lines of the run's `log.txt`."""

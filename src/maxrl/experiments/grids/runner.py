@@ -1,6 +1,6 @@
 """What a grid asks of a place where runs are made: this machine, Ray, Slurm, Hugging Face Jobs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -59,6 +59,10 @@ class Runner(Protocol):
 
     def states(self, jobs: Mapping[str, str]) -> dict[str, JobReport]:
         """How jobs stand: name of the run → id of its job, to name of the run → report."""
+        ...
+
+    def find(self, runs: Iterable[GridRun]) -> dict[str, str]:
+        """Name of a run → id of its newest job, for runs that the place can say it of without being told an id."""
         ...
 
     def logs(self, run: GridRun, job: str, *, follow: bool = False) -> Iterator[str]:

@@ -61,6 +61,10 @@ def load_grid(path: Path, *, output_dir: str | None = None) -> Grid:
     if recipe is not None:
         recipe = str(path.parent / str(recipe))
     axes = {str(name): _points(str(name), values, path) for name, values in (spec.get("axes") or {}).items()}
+    sets = {axis: {field for own in labels.values() for field in own} for axis, labels in axes.items()}
+    for (one, its), (other, others) in itertools.combinations(sets.items(), 2):
+        if both := sorted(its & others):
+            raise InputError(f"{path}: axes {one} and {other} both set {both[0]}: leave one of them out")
     excluded = [_exclusion(entry, axes, path) for entry in spec.get("exclude") or []]
     shared = _long(spec.get("fields") or {})
     name = str(spec.get("name") or path.stem)
@@ -77,7 +81,6 @@ def load_grid(path: Path, *, output_dir: str | None = None) -> Grid:
         own = [axes[axis][label] for axis, label in point.items()]
         where = f"{path} ({', '.join(f'{axis} {label}' for axis, label in point.items()) or 'fields'})"
         resolved.append(_resolved(recipe, [shared, *own], where))
-    sets = {axis: {field for own in labels.values() for field in own} for axis, labels in axes.items()}
     names = run_names(resolved, kept, sets)
     runs = (
         GridRun(name=run, fields={**fields, "output_dir": str(folder / run)}, point=point)

@@ -83,7 +83,7 @@ def run_from_environment(environment: Mapping[str, str] = os.environ) -> Fields:
     text = environment.get(RUN_VARIABLE)
     if not text:
         raise InputError(
-            f"{RUN_VARIABLE} is not set: it holds the fields of a run as JSON (`maxrl grid run` sets it)"
+            f"{RUN_VARIABLE} is not set: it holds the fields of a run as JSON (`maxrl grid run --on hf-jobs` sets it)"
         )
     try:
         fields = json.loads(text)

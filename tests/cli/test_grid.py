@@ -1,0 +1,142 @@
+"""`maxrl grid` through the command line: plan, a small grid really made, its standing, its report."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.smallest import write_recipe
+
+from maxrl.cli import main
+
+pytestmark = pytest.mark.usefixtures("workplace")
+
+Write = Callable[..., str]
+SPEC = """\
+name: small
+recipe: recipe.yaml
+fields: {batch_size: 2, max_steps: 2, eval_before_training: false}
+axes:
+  method: [maxrl, grpo]
+"""
+
+
+@pytest.fixture
+def spec(workplace: Path) -> str:
+    write_recipe(workplace)
+    (workplace / "spec.yaml").write_text(SPEC)
+    return "spec.yaml"
+
+
+def fails(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
+    assert main(["grid", *words]) == status
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    return said
+
+
+def test_help_has_every_action_place_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grid", "--help"]) == 0
+    said = capsys.readouterr().out
+    for word in (
+        "plan",
+        "run",
+        "status",
+        "logs",
+        "cancel",
+        "collect",
+        "--on local",
+        "--on ray",
+        "--flavor",
+        "--partition",
+    ):
+        assert word in said
+    assert main(["grid"]) == 2
+
+
+def test_plan_shows_runs_names_and_costs_and_starts_nothing(
+    workplace: Path, spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", "plan", spec]) == 0
+    said = capsys.readouterr().out
+    assert "tiny-maxrl-n3-bs2-gs4" in said
+    assert "2 of 2 runs to make" in said
+    assert main(["grid", "plan", spec, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["method"], row["rollouts"], row["state"]) for row in rows] == [
+        ("tiny-maxrl-n3-bs2-gs4", "maxrl", 16, "waiting"),
+        ("tiny-grpo-n3-bs2-gs4", "grpo", 16, "waiting"),
+    ]
+    assert main(["grid", "run", spec, "--on", "slurm", "--dry-run", "--partition", "short"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("#SBATCH --partition=short") == 2
+    assert main(["grid", "plan", spec, "--on", "local", "--requests"]) == 0
+    assert "a process of this machine" in capsys.readouterr().out
+    assert not (workplace / "runs").exists()
+
+
+def test_a_grid_is_made_shown_and_reported(
+    workplace: Path, spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(workplace / "out")
+    assert main(["grid", "run", spec, "--output_dir", folder, "-q"]) == 0
+    assert "2 of 2 runs done, 0 failed" in capsys.readouterr().out
+    assert main(["grid", "status", folder, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["state"], row["step"], row["place"], row["attempts"]) for row in rows] == [
+        ("tiny-maxrl-n3-bs2-gs4", "done", 2, "local", 1),
+        ("tiny-grpo-n3-bs2-gs4", "done", 2, "local", 1),
+    ]
+    assert main(["grid", "status", folder]) == 0
+    assert "2 done" in capsys.readouterr().out
+    assert main(["grid", "logs", folder, "tiny-grpo-n3-bs2-gs4"]) == 0
+    assert "step 2/2" in capsys.readouterr().out
+    assert main(["grid", "cancel", folder]) == 0
+    assert "nothing is at work" in capsys.readouterr().err
+    assert main(["grid", "collect", folder]) == 0
+    assert capsys.readouterr().out.strip().endswith("report: " + str(Path(folder) / "report.html"))
+    page = (workplace / "out" / "report.html").read_text()
+    assert "maxrl" in page
+    assert "grpo" in page
+    # What is done is not done again, and a grid is not quietly made another.
+    assert main(["grid", "run", spec, "--output_dir", folder]) == 0
+    assert "started" not in capsys.readouterr().err
+    (workplace / "spec.yaml").write_text(SPEC.replace("max_steps: 2", "max_steps: 3"))
+    assert "other settings (max_steps)" in fails(capsys, 2, "run", spec, "--output_dir", folder)
+
+
+def test_a_run_that_fails_stays_as_a_row(
+    workplace: Path, spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SPEC.replace("method: [maxrl, grpo]", "warm_start_pass_rate: [0.05, 0.999]")
+    (workplace / "spec.yaml").write_text(
+        text.replace("max_steps: 2", "max_steps: 1, warm_start_max_steps: 100")
+    )
+    assert main(["grid", "run", spec, "-q"]) == 1
+    assert "1 of 2 runs done, 1 failed" in capsys.readouterr().out
+    assert main(["grid", "status", spec]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the warm start solved" in said
+    assert "1 done, 1 failed" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["paln", "spec.yaml"], "did you mean 'plan'?"),
+        (["plan"], "needs a spec"),
+        (["plan", "none.yaml"], "does not exist"),
+        (["run", "spec.yaml", "--on", "slrm"], "did you mean 'slurm'?"),
+        (["run", "spec.yaml", "--job", "2"], "did you mean '--jobs'?"),
+        (["plan", "spec.yaml", "tiny-maxrl-n3-bs2-gs4"], "unexpected word"),
+        (["logs", "spec.yaml"], "name it after the spec"),
+        (["logs", "spec.yaml", "tiny-maxrl-n3-bs2-gs5"], "did you mean 'tiny-maxrl-n3-bs2-gs4'?"),
+        (["logs", "spec.yaml", "tiny-maxrl-n3-bs2-gs4"], "no job was started"),
+        (["collect", "spec.yaml"], "has left anything yet"),
+        (["status", "."], "holds no grid.json"),
+    ],
+)
+def test_mistakes_are_one_line(
+    spec: str, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert says in fails(capsys, 2, *words)

@@ -1,0 +1,97 @@
+"""What a grid is said to cost."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maxrl.experiments.grids.costs import (
+    FLOPS_PER_TOKEN,
+    START_SECONDS,
+    STEP_SECONDS,
+    UTILISATION,
+    estimate,
+    model_parameters,
+)
+from maxrl.experiments.grids.runner import GridRun
+from maxrl.experiments.recipe import make_recipe
+from maxrl.experiments.store import StoredRun
+from maxrl.models import build_tiny, build_tokenizer
+from maxrl.tasks import get_task
+
+FIELDS: dict[str, Any] = {
+    "task": "subset_sum",
+    "model_name_or_path": "tiny",
+    "num_generations": 8,
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 2,
+    "max_completion_length": 10,
+    "max_steps": 100,
+    "output_dir": "somewhere",
+}
+
+
+def run(**fields: Any) -> GridRun:
+    return GridRun(name="r", fields={**FIELDS, **fields}, point={})
+
+
+def test_rollouts_and_tokens_follow_from_the_recipe() -> None:
+    (cost,) = estimate([run()])
+    assert (cost.steps, cost.rollouts, cost.most_tokens) == (100, 3200, 32000)
+    (twice,) = estimate([run(num_iterations=2)])
+    assert twice.rollouts == 1600
+    (epochs,) = estimate([run(max_steps=-1, num_train_epochs=2, num_train_problems=8)])
+    assert (epochs.steps, epochs.rollouts, epochs.seconds) == (None, None, None)
+
+
+def test_stages_add_up() -> None:
+    (cost,) = estimate(
+        [run(stages=[{"max_steps": 10}, {"max_steps": 20, "per_device_train_batch_size": 32}])]
+    )
+    assert (cost.steps, cost.rollouts) == (30, 320 + 1280)
+
+
+def test_seconds_are_rough_until_a_run_of_the_kind_is_done(tmp_path: Path) -> None:
+    (rough,) = estimate([run(model_name_or_path="some/Model-2B")], device="a100-large")
+    assert not rough.measured
+    assert rough.seconds == pytest.approx(
+        FLOPS_PER_TOKEN * 2e9 * 32000 / (312e12 * UTILISATION) + START_SECONDS + 100 * STEP_SECONDS
+    )
+    assert estimate([run(model_name_or_path="some/model")])[0].seconds is None
+    done = []
+    for index, seconds in enumerate((10.0, 20.0, 60.0)):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        (folder / "config.yaml").write_text("\n".join(f"{name}: {value}" for name, value in FIELDS.items()))
+        (folder / "run.json").write_text(json.dumps({"training_seconds": seconds, "rollouts": 1000}))
+        done.append(StoredRun(folder))
+    (measured,) = estimate([run()], done=done)
+    assert measured.measured
+    assert measured.seconds == pytest.approx(START_SECONDS + 3200 * 0.02)
+    assert not estimate([run(num_generations=16)], done=done)[0].measured
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 0.5e9),
+        ("HuggingFaceTB/SmolLM2-360M-Instruct", 360e6),
+        ("Qwen/Qwen3-4B-Base", 4e9),
+        ("org/Mixtral-8x7B", 56e9),
+        ("org/model", None),
+        ("org/B2B-model", None),
+    ],
+)
+def test_a_name_says_how_large_the_model_is(name: str, parameters: float | None) -> None:
+    assert model_parameters(make_recipe({**FIELDS, "model_name_or_path": name})) == parameters
+
+
+def test_the_tiny_model_is_as_large_as_said() -> None:
+    task = get_task("subset_sum", prompt_format="compact")
+    vocabulary = task.vocabulary()
+    assert vocabulary is not None
+    recipe = make_recipe({**FIELDS, "tiny_layers": 3, "tiny_width": 64})
+    model: Any = build_tiny(build_tokenizer(vocabulary.words), recipe.tiny, seed=0, stop=())
+    inside = sum(p.numel() for name, p in model.named_parameters() if "layers." in name and p.dim() == 2)
+    assert model_parameters(recipe) == inside
