@@ -1,8 +1,13 @@
 """Warm starts are made once, from everything that determines them, and only count when they solve the task."""
 
 import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +17,7 @@ from accelerate.state import AcceleratorState
 from maxrl.errors import InputError, MaxRLError
 from maxrl.models import TinyModel, build_tiny, encode_prompt, load_policy, load_tokenizer
 from maxrl.tasks import Example, Split, SubsetSum, Vocabulary, get_task
+from maxrl.training import warm_starts
 from maxrl.training.warm_starts import CHECK_EVERY, WarmStart, cache_folder, warm_start
 
 SHAPE = TinyModel(tiny_layers=1, tiny_width=32, tiny_heads=2, tiny_kv_heads=1, tiny_feed_forward=64)
@@ -203,3 +209,37 @@ def test_what_follows_may_have_another_precision(task: SubsetSum) -> None:
     warm_start(task, SHAPE, settings, max_completion_length=5)
     assert Accelerator(mixed_precision="bf16", cpu=True).mixed_precision == "bf16"
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_who_wants_the_same_one_at_the_same_time_waits_for_it(
+    task: SubsetSum, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def train(*_: Any) -> None:
+        trained.append(threading.get_ident())
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(warm_starts, "_train_on_demonstrations", train)
+    settings = WarmStart(warm_start_pass_rate=None)
+
+    def make() -> Path:
+        return warm_start(task, SHAPE, settings, max_completion_length=5)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(make)
+        assert begun.wait(60)
+        (partial,) = cache.glob(".*")
+        second = pool.submit(make)
+        time.sleep(0.3)  # in which it would have begun, too
+        go_on.set()
+        assert first.result(60) == second.result(60)
+    assert len(trained) == 1
+    # What a killed process left half made is in nobody's way, and does not stay.
+    shutil.rmtree(first.result())
+    partial.with_name(partial.name.rsplit("-", 1)[0] + "-999999").mkdir()
+    make()
+    assert [path.name for path in cache.iterdir()] == [first.result().name]
+    assert len(trained) == 2
