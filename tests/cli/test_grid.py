@@ -1,10 +1,12 @@
 """`maxrl grid` through the command line: plan, a small grid really made, its standing, its report."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.experiments.grids import fake_slurm
 from tests.smallest import write_recipe
 
 from maxrl.cli import main
@@ -103,6 +105,35 @@ def test_a_grid_is_made_shown_and_reported(
     assert "started" not in capsys.readouterr().err
     (workplace / "spec.yaml").write_text(SPEC.replace("max_steps: 2", "max_steps: 3"))
     assert "other settings (max_steps)" in fails(capsys, 2, "run", spec, "--output_dir", folder)
+
+
+def test_jobs_elsewhere_are_printed_with_their_ids_and_not_started_twice(
+    workplace: Path, spec: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = workplace / "cluster"
+    cluster.mkdir()
+    (cluster / "only-queue").touch()
+    fake_slurm.install(workplace / "bin")
+    monkeypatch.setenv("PATH", f"{workplace / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(cluster))
+    assert main(["grid", "run", spec, "--on", "slurm", "--output_dir", "out"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny-maxrl-n3-bs2-gs4: started as job 4001" in out
+    assert "tiny-grpo-n3-bs2-gs4: started as job 4002" in out
+    assert main(["grid", "run", spec, "--on", "slurm", "--output_dir", "out"]) == 0
+    assert "job" not in capsys.readouterr().out.split("maxrl grid status")[0]
+    (workplace / "out" / "jobs.json").unlink()  # which the cluster makes good for
+    assert main(["grid", "run", spec, "--on", "slurm", "--output_dir", "out"]) == 0
+    assert len(fake_slurm.jobs(cluster)) == 2
+    assert main(["grid", "status", "out", "--json"]) == 0  # the folder knows where its runs were given to
+    rows = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert [(row["state"], row["place"], row["job"]) for row in rows] == [
+        ("queued", "slurm", "4001"),
+        ("queued", "slurm", "4002"),
+    ]
+    assert main(["grid", "cancel", "out", "tiny-grpo-n3-bs2-gs4"]) == 0
+    assert fake_slurm.jobs(cluster)["4002"]["state"].startswith("CANCELLED")
+    assert fake_slurm.jobs(cluster)["4001"]["state"] == "PENDING"
 
 
 def test_a_run_that_fails_stays_as_a_row(

@@ -12,10 +12,10 @@ from maxrl.cli.common import make_console, take_flags
 from maxrl.errors import InputError, unknown_name
 from maxrl.experiments import reports
 from maxrl.experiments.fields import option_given
-from maxrl.experiments.grids.drive import cancel, check_runs, drive, status, submit
+from maxrl.experiments.grids.drive import Event, Tell, cancel, check_runs, drive, status, submit
 from maxrl.experiments.grids.ledger import holder, only_one, open_grid, read_jobs, write_plan
 from maxrl.experiments.grids.places import PLACES, make_place, options_help
-from maxrl.experiments.grids.runner import Runner
+from maxrl.experiments.grids.runner import GridRun, Runner
 from maxrl.experiments.grids.spec import Grid
 from maxrl.experiments.grids.tables import plan_table, status_rows, status_table
 from maxrl.experiments.grids.watching import GridWatch
@@ -118,7 +118,7 @@ def _run(grid: Grid, place: Runner, flags: set[str], console: Console) -> int:
     with only_one(grid.folder), GridWatch(grid, console) as watch:
         write_plan(grid)
         if place.detached:
-            submit(grid, place, watch.tell, retry_failed=retry)
+            submit(grid, place, _told_with_ids(watch), retry_failed=retry)
         else:
             drive(grid, place, watch.tell, retry_failed=retry, look=watch.look)
     found = status(grid, place)
@@ -132,6 +132,18 @@ def _run(grid: Grid, place: Runner, flags: set[str], console: Console) -> int:
     if counts["failed"]:
         print("maxrl grid status shows their errors; --retry-failed tries them again")
     return 1 if counts["failed"] or counts["done"] < len(found) else 0
+
+
+def _told_with_ids(watch: GridWatch) -> Tell:
+    """Jobs that go on by themselves are printed with their ids, which other tools of their place take."""
+
+    def tell(run: GridRun, event: Event, remark: str) -> None:
+        if event in ("started", "resumed"):
+            print(f"{run.name}: {event} as job {remark}", flush=True)
+        else:
+            watch.tell(run, event, remark)
+
+    return tell
 
 
 def _status(grid: Grid, place: Runner, flags: set[str]) -> int:

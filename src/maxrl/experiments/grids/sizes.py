@@ -4,7 +4,7 @@ import re
 
 
 def named_parameters(model: str) -> float | None:
-    """Parameters that the name of a model states (`Qwen2.5-0.5B`, `SmolLM2-360M`, `Mixtral-8x7B`); None where it states none.
+    """Parameters that a model's name states (`Qwen2.5-0.5B`, `SmolLM2-360M`, `Mixtral-8x7B`); None where it states none.
 
     >>> named_parameters("Qwen/Qwen2.5-0.5B-Instruct"), named_parameters("gpt2")
     (500000000.0, None)
