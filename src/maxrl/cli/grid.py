@@ -54,7 +54,7 @@ USAGE = "\n".join(
         "examples:",
         "  maxrl grid plan recipes/grids/subset_sum_benchmark.yaml",
         "  maxrl grid run recipes/grids/subset_sum_tiny.yaml --jobs 2",
-        "  maxrl grid run recipes/grids/subset_sum_benchmark.yaml --on hf-jobs --flavor a10g-small --dry-run",
+        '  maxrl grid run recipes/grids/subset_sum_benchmark.yaml --on hf-jobs --package "" --dry-run',
         "  maxrl grid status runs/subset-sum-tiny",
     ]
 )
