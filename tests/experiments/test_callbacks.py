@@ -13,7 +13,13 @@ from rich.console import Console
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from maxrl.experiments import callbacks
-from maxrl.experiments.callbacks import DiagnosticsFile, MetricsFile, ProgressBar, StopOnInterrupt
+from maxrl.experiments.callbacks import (
+    DiagnosticsFile,
+    LatestSamples,
+    MetricsFile,
+    ProgressBar,
+    StopOnInterrupt,
+)
 from maxrl.experiments.metrics_file import read_metrics
 
 ARGUMENTS = cast(TrainingArguments, SimpleNamespace(world_size=1))  # all that a callback looks at
@@ -305,3 +311,64 @@ def test_every_generation_is_a_row_and_a_resumed_run_drops_later_ones(tmp_path: 
     assert [row["step"] for row in read_metrics(path)] == [1]
     diagnose(path, range(1, 8), main=False)
     assert [row["step"] for row in read_metrics(path)] == [1]
+
+
+# --- latest samples ------------------------------------------------------------------------------------------------
+
+
+def drawn(*rows: tuple[Any, str, float, float]) -> Any:
+    """A trainer that has drawn these: prompt, completion, reward, advantage."""
+    prompts, texts, rewards, advantages = (list(column) for column in zip(*rows, strict=True))
+    other = [None] * len(rows)  # of a reward function that does not judge these
+    logs = {
+        "prompt": prompts,
+        "completion": texts,
+        "rewards": {"task": rewards, "other": other},
+        "advantages": advantages,
+    }
+    return SimpleNamespace(_logs=logs)
+
+
+def end_step(watcher: LatestSamples, step: int, *, main: bool = True) -> None:
+    watcher.on_step_end(ARGUMENTS, state(step, main=main), TrainerControl())
+
+
+def test_the_latest_samples_are_of_a_live_group(tmp_path: Path) -> None:
+    dead = [("easy", "a", 1.0, 0.0), ("easy", "b", 1.0, 0.0)]
+    live = [("hard", f"wrong {i}", i / 10, -0.5) for i in range(5)]
+    live += [("hard", "right", 1.0, 2.0), ("hard", "right", 1.0, 2.0)]
+    watcher = LatestSamples(tmp_path / "latest.json", drawn(*dead, *live), every=0.0)
+    end_step(watcher, 3)
+    found = json.loads((tmp_path / "latest.json").read_text())
+    assert (found["step"], found["prompt"], found["rollouts"]) == (3, "hard", 7)
+    shown = [(row["completion"], row["reward"], row["advantage"]) for row in found["completions"]]
+    assert shown == [
+        ("right", 1.0, 2.0),
+        ("wrong 4", 0.4, -0.5),
+        ("wrong 1", 0.1, -0.5),
+        ("wrong 0", 0.0, -0.5),
+    ]
+    watcher.trainer = drawn(*dead, ("easy", "unjudged", None, 0.0))
+    end_step(watcher, 4)
+    found = json.loads((tmp_path / "latest.json").read_text())
+    assert (found["step"], found["prompt"]) == (4, "easy")
+    assert [row["reward"] for row in found["completions"]] == [1.0, 1.0, None]  # no verdict is no zero
+
+
+def test_the_latest_samples_are_replaced_now_and_then_by_the_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("maxrl.experiments.callbacks.time.monotonic", lambda: clock[0])
+    path = tmp_path / "latest.json"
+    watcher = LatestSamples(path, drawn(("p", "a", 1.0, 0.0)), every=2.0)
+    end_step(watcher, 1, main=False)
+    assert not path.exists()
+    for step, seconds in ((2, 100.0), (3, 101.9), (4, 102.0)):
+        clock[0] = seconds
+        end_step(watcher, step)
+        assert json.loads(path.read_text())["step"] == (2 if step == 3 else step)
+    watcher.trainer = SimpleNamespace(_logs={"prompt": [], "completion": [], "rewards": {}, "advantages": []})
+    clock[0] = 200.0
+    end_step(watcher, 5)  # nothing was drawn
+    assert json.loads(path.read_text())["step"] == 4

@@ -1,16 +1,27 @@
 """How many problems a run needs, however TRL cuts generations into micro-steps, and what it has cost."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tests.experiments import made_runs
+from tests.smallest import write_recipe
 from transformers import Qwen2ForCausalLM
 
+from maxrl.cli import main
 from maxrl.engine import SamplingParams, SharedPrefixGenerator, TransformersGenerator
+from maxrl.errors import MaxRLError
+from maxrl.experiments.checkpoints import checkpoints
 from maxrl.experiments.data import load_data
+from maxrl.experiments.folders import claim_folder
+from maxrl.experiments.metrics_file import append_rows
 from maxrl.experiments.policies import Policy, prepare_policy
+from maxrl.experiments.pruning import prune_checkpoints
 from maxrl.experiments.recipe import make_recipe
-from maxrl.experiments.runs import training_cost
+from maxrl.experiments.runs import complete_metrics, training_cost
 
 BASE: dict[str, Any] = {
     "task": "subset_sum",
@@ -86,3 +97,60 @@ def test_evaluations_sample_as_the_recipe_says(policy_folder: Path, asked: str, 
     fields = {**BASE, "max_steps": 1, "model_name_or_path": str(policy_folder), "prompt_format": "compact"}
     recipe = make_recipe({**fields, "rollout_backend": asked, "bf16": False, "output_dir": "run"})
     assert type(prepare_policy(recipe).generator()) is sampler
+
+
+# --- how a run ends ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_metrics_do_not_reach_its_end_is_not_done(tmp_path: Path) -> None:
+    append_rows(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    assert complete_metrics(tmp_path, 2) == [{"step": 1}, {"step": 2}]
+    with pytest.raises(MaxRLError, match="ends at step 2, but the run at step 3: it does not count as done"):
+        complete_metrics(tmp_path, 3)
+
+
+def test_metrics_are_on_the_disk_before_the_run_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    )
+    for name in ("metrics.jsonl", "diagnostics.jsonl", "evals.jsonl"):
+        append_rows(tmp_path / name, [{"step": 1}])
+    complete_metrics(tmp_path, 1)
+    assert [Path(name).name for name in synced] == ["metrics.jsonl", "diagnostics.jsonl", "evals.jsonl"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [("all", [2, 4]), ("last", [4]), ("none", [])])
+def test_checkpoints_that_stay(tmp_path: Path, keep: str, left: list[int]) -> None:
+    made_runs.make_run(tmp_path / "run", checkpoints=(2, 4))
+    (tmp_path / "run" / "checkpoint-6").mkdir()  # a process died in it
+    prune_checkpoints(tmp_path / "run", keep)
+    kept = [path.name for path in checkpoints(tmp_path / "run")]
+    assert kept == [f"checkpoint-{step}" for step in left] + (["checkpoint-6"] if keep == "all" else [])
+
+
+def test_a_run_prunes_its_checkpoints_and_says_what_it_was_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAXRL_CACHE", str(tmp_path / "cache"))
+    recipe = write_recipe(
+        tmp_path, max_steps=4, keep_checkpoints="last", eval_before_training="false", seed=7
+    )
+    folder = tmp_path / "run"
+    assert (
+        main(["train", "--config", str(recipe), "--output_dir", str(folder), "-q", "--cpu_threads", "1"]) == 0
+    )
+    assert [path.name for path in checkpoints(folder)] == ["checkpoint-4"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert environment["precision"] == "float32"
+    assert environment["seeds"] == "run 7, problems 7, evaluation 0"
+    assert json.loads((folder / "latest_samples.json").read_text())["completions"]
+    # Another run in this folder does not begin with this one's model.
+    (folder / "left.json.x-1-0.partial").touch()
+    os.utime(folder / "left.json.x-1-0.partial", (0, 0))
+    again = make_recipe({**BASE, "max_steps": 4, "output_dir": str(folder), "overwrite_output_dir": True})
+    assert claim_folder(again, folder) is None
+    assert not list(folder.glob("*.safetensors")) + list(folder.glob("*.partial"))

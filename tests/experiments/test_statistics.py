@@ -9,19 +9,18 @@ import pytest
 
 from maxrl.errors import InputError
 from maxrl.evaluation.records import Evaluation, PassAtK, ProblemCounts
-from maxrl.experiments.records import Comparison, RunRecord
-from maxrl.experiments.statistics import (
+from maxrl.experiments.intervals import (
     Interval,
-    analyse,
     bootstrap_mean,
     detectable_difference,
     pass_at_ks,
-    pass_rate_histogram,
     problem_draws,
     sample_grid,
     samples_needed,
     samples_ratio,
 )
+from maxrl.experiments.records import Comparison, RunRecord
+from maxrl.experiments.statistics import analyse, pass_rate_histogram
 
 
 def an_evaluation(

@@ -1,5 +1,6 @@
 """`maxrl eval`."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy
+from maxrl.experiments.weights import require_adapter, require_weights
 
 EXAMPLES = """\
 examples:
   maxrl eval runs/demo/maxrl-seed0 --eval_samples 256      a run's model on the run's own task
-  maxrl eval runs/demo/maxrl-seed0/checkpoint-50 --config runs/demo/maxrl-seed0/config.yaml
+  maxrl eval runs/demo/maxrl-seed0/checkpoint-50           one of its checkpoints
   maxrl eval --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --task subset_sum --max_completion_length 64
 
-The first word may be a run's folder: its config.yaml gives the task and everything else, options win over it.
-Results go to --output_dir, by default evals/ in the folder evaluated."""
+The first word may be a run's folder, or one of its checkpoints: the run's config.yaml gives the task and everything else,
+options win over it. Results go to --output_dir, by default evals/ in the folder evaluated. A folder whose weights are not
+all there is refused."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -43,7 +46,14 @@ def run(argv: Sequence[str]) -> int:
     console = make_console(quiet=bool(flags & {"-q", "--quiet"}))
     if chosen := settle_threads(recipe.run.cpu_threads):
         console.print(chosen)
-    policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
+    measured = Path(recipe.model_name)
+    if measured.is_dir():
+        require_weights(measured)
+    with warnings.catch_warnings():
+        # peft goes on without weights that it misses; `require_adapter` does not.
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
+    require_adapter(policy.model, measured)
     result = evaluate_policy(recipe, policy, folder, console)
     Console().print(curve_table(result, recipe.model_name))
     print(f"samples: {folder / 'samples.jsonl'}")
@@ -59,12 +69,12 @@ def _fields(words: list[str]) -> dict[str, object]:
         return {**given, "output_dir": option_given(words, "output_dir") or str(default)}
     folder = Path(words[0])
     if not folder.is_dir():
-        raise InputError(f"run folder {folder} does not exist; give a folder that `maxrl train` wrote")
-    config = folder / "config.yaml"
+        require_weights(folder)  # which says what there is instead
+    of_checkpoint = folder.name.startswith("checkpoint-") and not (folder / "config.yaml").is_file()
+    run = folder.parent if of_checkpoint else folder
+    config = run / "config.yaml"
     if not config.is_file() and not any(word.startswith("--config") for word in words):
-        raise InputError(
-            f"{folder} holds no config.yaml; name the recipe with --config, or give the run's folder"
-        )
+        raise InputError(f"{run} holds no config.yaml; name the recipe with --config, or give a run's folder")
     from_run = read_fields(["--config", str(config)]) if config.is_file() else {}
     return {
         **from_run,

@@ -1,6 +1,9 @@
 """What watches a run: its metrics on disk, its progress on the terminal, and Ctrl-C."""
 
+import json
+import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.interrupts import InterruptWatch
 from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
 from maxrl.experiments.pages import new_progress
@@ -34,6 +38,10 @@ class MetricsFile(TrainerCallback):
             kept = read_metrics(self.path)
             self._elapsed_before = kept[-1]["elapsed"] if kept else 0.0
         self._started = time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        """Take seconds that were not spent on training out of `elapsed`."""
+        self._started += seconds
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -89,6 +97,64 @@ class DiagnosticsFile(TrainerCallback):
         self._written = state.global_step
         if state.is_world_process_zero and rows:
             append_rows(self.path, rows)
+
+
+class LatestSamples(TrainerCallback):
+    """Keeps a few rollouts of one prompt drawn last for training in `latest_samples.json`, for those who watch a run.
+
+    The prompt is the first whose group has an advantage, where there is one; of its different completions those of highest
+    and of lowest reward. The file is replaced at most once in `every` seconds and not forced to the disk.
+    """
+
+    MOST = 4
+
+    def __init__(self, path: Path, trainer: MaxRLTrainer, *, every: float = 2.0) -> None:
+        self.path = path
+        self.trainer = trainer
+        self.every = every
+        self._written = -math.inf
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        now = time.monotonic()
+        if not state.is_world_process_zero or now - self._written < self.every:
+            return
+        self._written = now
+        group = self._group()
+        if group:
+            with atomic_text(self.path, durable=False) as sink:
+                json.dump({"step": state.global_step, **group}, sink, ensure_ascii=False)
+
+    def _group(self) -> dict[str, Any] | None:
+        logs = self.trainer._logs
+        rewards = [_judged(values) for values in zip(*logs["rewards"].values(), strict=False)]
+        rows = list(zip(logs["prompt"], logs["completion"], rewards, logs["advantages"], strict=False))
+        if not rows:
+            return None
+        prompt = next((row[0] for row in rows if row[3]), rows[0][0])
+        group = [row[1:] for row in rows if row[0] == prompt]
+        ranked = sorted({str(row[0]): row for row in group}.values(), key=_from_the_best)
+        half = self.MOST // 2
+        shown = ranked if len(ranked) <= self.MOST else [*ranked[:half], *ranked[-half:]]
+        return {
+            "prompt": prompt,
+            "rollouts": len(group),
+            "completions": [
+                {"completion": text, "reward": reward, "advantage": advantage}
+                for text, reward, advantage in shown
+            ],
+        }
+
+
+def _judged(rewards: Iterable[float | None]) -> float | None:
+    """The sum of the rewards that there are; None where no function judged."""
+    found = [reward for reward in rewards if reward is not None and not math.isnan(reward)]
+    return sum(found) if found else None
+
+
+def _from_the_best(row: tuple[Any, float | None, float]) -> float:
+    return math.inf if row[1] is None else -row[1]
 
 
 class ProgressBar(TrainerCallback):

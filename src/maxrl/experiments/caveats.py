@@ -15,11 +15,11 @@ def caveats(comparison: Comparison, analysis: Analysis) -> list[str]:
         text
         for text in (
             *_failures(comparison, analysis),
-            _about_seeds(analysis),
-            *(_inconclusive(analysis, difference) for difference in analysis.differences),
-            _many_intervals(analysis),
-            _about_samples(analysis),
-            *_about_ceiling(analysis),
+            about_seeds(analysis),
+            *(inconclusive(analysis, difference) for difference in analysis.differences),
+            many_intervals(analysis),
+            about_samples(analysis),
+            *about_ceiling(analysis),
             *_about_scoring(comparison, analysis),
             _about_setting(comparison, analysis),
         )
@@ -53,11 +53,16 @@ def _failures(comparison: Comparison, analysis: Analysis) -> list[str]:
     return texts
 
 
+def _results(analysis: Analysis) -> list[ArmResult]:
+    return [*([analysis.before] if analysis.before else []), *analysis.arms]
+
+
 def _arm(analysis: Analysis, name: str) -> ArmResult:
     return next(arm for arm in analysis.arms if arm.name == name)
 
 
-def _about_seeds(analysis: Analysis) -> str:
+def about_seeds(analysis: Analysis) -> str:
+    """What the intervals do not cover."""
     counts = sorted({len(arm.seeds) for arm in analysis.arms})
     if not counts:
         return ""
@@ -81,7 +86,8 @@ def _about_seeds(analysis: Analysis) -> str:
     )
 
 
-def _inconclusive(analysis: Analysis, difference: Difference) -> str:
+def inconclusive(analysis: Analysis, difference: Difference) -> str:
+    """That a difference is open, and how large it would have to be to be found; empty where it is not open."""
     open_at = [i for i, interval in enumerate(difference.pass_at_k) if interval.sign == 0]
     sizes = [difference.detectable[i] for i in open_at if not isnan(difference.detectable[i])]
     if not open_at:
@@ -101,7 +107,8 @@ def _inconclusive(analysis: Analysis, difference: Difference) -> str:
     )
 
 
-def _many_intervals(analysis: Analysis) -> str:
+def many_intervals(analysis: Analysis) -> str:
+    """That intervals are not corrected for their number."""
     number = len(analysis.differences) * len(analysis.ks)
     if number < 2:
         return ""
@@ -112,8 +119,9 @@ def _many_intervals(analysis: Analysis) -> str:
     )
 
 
-def _about_samples(analysis: Analysis) -> str:
-    fewest = min(result.samples[0] for result in (analysis.before, *analysis.arms))
+def about_samples(analysis: Analysis) -> str:
+    """How far pass@k can be read from so many samples."""
+    fewest = min(result.samples[0] for result in _results(analysis))
     text = f"pass@k is estimated from {count(fewest)} samples per problem"
     near = [k for k in analysis.ks if 2 * k > fewest]
     if near:
@@ -127,8 +135,9 @@ def _about_samples(analysis: Analysis) -> str:
     return text + "."
 
 
-def _about_ceiling(analysis: Analysis) -> list[str]:
-    results = (analysis.before, *analysis.arms)
+def about_ceiling(analysis: Analysis) -> list[str]:
+    """Where nothing can be told apart because everything, or nothing, is solved."""
+    results = _results(analysis)
     texts = []
     for edge, what in ((1.0, "above 98 %"), (0.0, "below 2 %")):
         ks = [

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -27,7 +28,28 @@ def describe_environment() -> dict[str, str]:
     facts["code"] = code_version()
     facts["machine"] = machine_class()
     facts["threads"] = str(torch.get_num_threads())
+    if torch.cuda.is_available():
+        facts["cuda"] = str(torch.version.cuda or torch.version.hip)
+        facts["driver"] = _driver() or UNKNOWN
     return facts
+
+
+def device_name(device: torch.device) -> str:
+    """What a run computes on: `cpu`, or the accelerator's kind and model."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return device.type
+
+
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's driver; None where the system does not say."""
+    if not _DRIVER_FILE.is_file():
+        return None
+    found = re.search(r"\s(\d+(?:\.\d+)+)\s", _DRIVER_FILE.read_text())
+    return found[1] if found else None
 
 
 def write_environment(folder: Path, facts: dict[str, str]) -> None:

@@ -3,22 +3,26 @@
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
 import yaml
-from safetensors import SafetensorError, safe_open
 
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
-from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.environment import read_environment
+from maxrl.evaluation.files import atomic_text, remove_stale_partials
+from maxrl.experiments.checkpoints import WEIGHTS, is_complete, last_checkpoint
 from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.processes import PROCESS_FILE
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
-from maxrl.experiments.store import ERROR_FILE
+from maxrl.experiments.store import ERROR_FILE, EVALS_FILE, LATEST_FILE
+
+TENSORBOARD = "tensorboard"
+"""Folder in a run's that TensorBoard reads."""
+
+WANDB_FILE = "wandb.json"
+"""The id under which Weights & Biases knows a run, so that a resumed one goes on there."""
 
 RUN_FILES = (
     "config.yaml",
@@ -27,11 +31,14 @@ RUN_FILES = (
     "samples_before.jsonl",
     "metrics.jsonl",
     "diagnostics.jsonl",
+    EVALS_FILE,
+    LATEST_FILE,
     "eval.json",
     "samples.jsonl",
     "run.json",
     ERROR_FILE,
     PROCESS_FILE,
+    WANDB_FILE,
 )
 
 
@@ -56,39 +63,6 @@ def run_record(folder: Path, root: Path) -> RunRecord:
     )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; a process may have died in the middle of a later one."""
-    candidates = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-    for path in sorted(candidates, key=lambda path: int(path.name.split("-")[-1]), reverse=True):
-        if _is_complete(path):
-            return path
-    return None
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    # The trainer writes its state last, so that what parses is preceded by everything else; the other files are
-    # looked at because disks fill up and copies break off.
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        for weights in checkpoint.glob("*.safetensors"):
-            with safe_open(weights, "pt") as file:
-                file.keys()
-    except (OSError, ValueError, SafetensorError):
-        return False
-    saved_by_torch = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]
-    return all(zipfile.is_zipfile(path) for path in saved_by_torch) and _has_random_states(checkpoint)
-
-
-def _has_random_states(checkpoint: Path) -> bool:
-    # Each process writes its own, and the first one does not wait for the others before it writes the trainer's state.
-    if (checkpoint / "rng_state.pth").is_file():  # a run of one process
-        return True
-    found = len(list(checkpoint.glob("rng_state_*.pth")))
-    if not found and not (checkpoint / "optimizer.pt").is_file():  # save_only_model leaves neither
-        return True
-    return found >= max(2, int(read_environment(checkpoint.parent).get("processes", 0)))
-
-
 def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
     """The checkpoint to resume from, if resuming was asked for and there is one."""
     asked = str(recipe.training.resume_from_checkpoint)
@@ -96,7 +70,7 @@ def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
         return None
     if asked.lower() == "true":
         return last_checkpoint(folder)
-    if not _is_complete(Path(asked)):
+    if not is_complete(Path(asked)):
         raise InputError(
             f"{asked} is no complete checkpoint; `--resume_from_checkpoint true` takes the last one in output_dir"
         )
@@ -104,7 +78,11 @@ def checkpoint_asked_for(recipe: Recipe, folder: Path) -> Path | None:
 
 
 def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
-    """Refuse to mix two runs in a folder; the checkpoint to resume from, if any."""
+    """Refuse to mix two runs in a folder; the checkpoint to resume from, if any.
+
+    A model that the folder holds is not this run's until it ends, so that its weights go, and so do partial files that died
+    with their writers.
+    """
     checkpoint = checkpoint_asked_for(recipe, folder)
     if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
         different = differing_fields(recipe, folder)
@@ -116,9 +94,21 @@ def claim_folder(recipe: Recipe, folder: Path) -> Path | None:
         done = [folder / name for name in ("run.json", "eval.json", "samples.jsonl", ERROR_FILE)]
         for path in [*done, *folder.glob("eval.*.json")]:  # a run that goes on is not done
             path.unlink(missing_ok=True)
+        remove_stale_partials(folder)
+        _remove_weights(recipe, folder)
         return checkpoint
     clear_folder(folder, overwrite=recipe.run.overwrite_output_dir)
+    remove_stale_partials(folder)
+    _remove_weights(recipe, folder)
     return checkpoint
+
+
+def _remove_weights(recipe: Recipe, folder: Path) -> None:
+    if Path(recipe.model_name).resolve() == folder.resolve():
+        return  # what the run starts from
+    for pattern in WEIGHTS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path, *, overwrite: bool) -> None:
@@ -138,6 +128,7 @@ def clear_folder(folder: Path, *, overwrite: bool) -> None:
         *folder.glob("eval.*.json"),
         *folder.glob("eval_before.*.json"),
         *folder.glob("checkpoint-*"),
+        folder / TENSORBOARD,
         *stage_folders(folder),
     ]:
         if path.is_dir():
@@ -160,8 +151,14 @@ def stage_folders(folder: Path) -> list[Path]:
     )
 
 
-# What may change when a run goes on: how long it goes, how it is watched, where it lies.
+# What may change when a run goes on: how long it goes, how it is watched, where it lies, what is kept of it.
 FREE_ON_RESUME = {
+    "eval_every",
+    "eval_every_samples",
+    "log_keys",
+    "run_name",
+    "project",
+    "keep_checkpoints",
     "max_steps",
     "num_train_epochs",
     "output_dir",

@@ -24,6 +24,8 @@ Series = tuple[np.ndarray, np.ndarray]
 
 HUES = 6
 """Colours in the style sheet (`--arm-0` …); further arms repeat them with another dash."""
+RATES = 7
+"""Colours of pass rates from none to all (`--rate-0` …)."""
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)))
 MARKERS = "osD^vP"
 
@@ -33,6 +35,7 @@ STAND_INS = {
     GRID: "var(--grid)",
     BEFORE: "var(--before)",
     **{f"#0101{i:02x}": f"var(--arm-{i})" for i in range(HUES)},
+    **{f"#0103{i:02x}": f"var(--rate-{i})" for i in range(RATES)},
 }
 POINTS = 100
 """Longer training curves are averaged down to so many points per line."""
@@ -54,10 +57,6 @@ STYLE = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "lines.linewidth": 1.6,
-    "figure.subplot.left": 0.12,
-    "figure.subplot.right": 0.985,
-    "figure.subplot.bottom": 0.15,
-    "figure.subplot.top": 0.975,
 }
 
 
@@ -66,17 +65,23 @@ def colour(index: int) -> str:
     return f"#0101{index % HUES:02x}"
 
 
-def pass_at_k_plot(analysis: Analysis, looks: Mapping[str, int]) -> str:
+def pass_at_k_plot(
+    analysis: Analysis,
+    looks: Mapping[str, int],
+    name: str = "pass-at-k",
+    label: str = "pass@k against k for the warm start and each arm",
+    size: tuple[float, float] = (4.8, 3.1),
+) -> str:
     """pass@k against k (log2) with bands; the warm start dashed."""
 
     def draw(axes: Axes) -> None:
-        for result in (analysis.before, *analysis.arms):
+        for result in (*([analysis.before] if analysis.before else []), *analysis.arms):
             _pass_at_k_line(axes, analysis, result, looks.get(result.name))
         _log2_axis(axes, analysis.ks)
         axes.set_ylabel("pass@k, %")
-        _percent(axes)
+        percent_axis(axes)
 
-    return _svg("pass-at-k", "pass@k against k for the warm start and each arm", draw, size=(4.8, 3.1))
+    return svg(name, label, draw, size=size)
 
 
 def _pass_at_k_line(axes: Axes, analysis: Analysis, result: ArmResult, look: int | None) -> None:
@@ -88,6 +93,11 @@ def _pass_at_k_line(axes: Axes, analysis: Analysis, result: ArmResult, look: int
     if look is not None:
         marks = [i.estimate for i in result.pass_at_k]
         axes.plot(analysis.ks, marks, MARKERS[look % len(MARKERS)], color=tint, markersize=4)
+
+
+def rate_colour(index: int) -> str:
+    """The stand-in colour of a class of pass rates."""
+    return f"#0103{index:02x}"
 
 
 def difference_plot(analysis: Analysis, looks: Mapping[str, int]) -> str:
@@ -112,7 +122,7 @@ def difference_plot(analysis: Analysis, looks: Mapping[str, int]) -> str:
         axes.set_xlim(analysis.ks[0] / 1.4, analysis.ks[-1] * 1.4)
         axes.set_ylabel("difference, points")
 
-    return _svg("differences", "Paired differences of pass@k with intervals", draw, size=(4.8, 2.9))
+    return svg("differences", "Paired differences of pass@k with intervals", draw, size=(4.8, 2.9))
 
 
 def histogram_plot(analysis: Analysis, arm: ArmResult, look: int) -> str:
@@ -130,9 +140,9 @@ def histogram_plot(analysis: Analysis, arm: ArmResult, look: int) -> str:
         axes.set_xlabel("pass rate of a problem, %")
         axes.set_ylabel("share of problems, %")
         axes.set_ylim(0, 1.08 * top)
-        _percent(axes)
+        percent_axis(axes)
 
-    return _svg(f"histogram-{look}", f"Pass rates over problems before and after {arm.name}", draw)
+    return svg(f"histogram-{look}", f"Pass rates over problems before and after {arm.name}", draw)
 
 
 def training_plot(
@@ -157,11 +167,11 @@ def training_plot(
         axes.set_xlabel("training step")
         axes.set_ylabel(f"{label}, %" if unit else label)
         if unit:
-            _percent(axes)
+            percent_axis(axes)
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, -0.02), min(high, 1.02))
 
-    return _svg(f"training-{metric}".replace("_", "-"), f"{label} during training", draw)
+    return svg(f"training-{metric}".replace("_", "-"), f"{label} during training", draw)
 
 
 def series(run: RunRecord, metric: str) -> Series:
@@ -207,16 +217,21 @@ def _log2_axis(axes: Axes, ks: Sequence[int]) -> None:
     axes.set_xlabel("k, samples per problem")
 
 
-def _percent(axes: Axes) -> None:
+def percent_axis(axes: Axes) -> None:
+    """Shares as % without the sign, up the side."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
 
 
-def _svg(name: str, label: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 2.9)) -> str:
+def svg(name: str, label: str, draw: Callable[[Axes], None], size: tuple[float, float] = (4.4, 2.9)) -> str:
     """Draw on fresh axes; return markup that takes its colours and its font from the page."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({**STYLE, "svg.hashsalt": f"maxrl {name}"})
         figure = Figure(figsize=size)
+        width, height = size
+        figure.subplots_adjust(
+            left=0.55 / width, right=1 - 0.07 / width, bottom=0.43 / height, top=1 - 0.07 / height
+        )
         draw(figure.add_subplot())
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -3,6 +3,7 @@
 A file lock would be simpler, but not every shared file system has one, and it would not say which process to end.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -91,5 +92,16 @@ def at_work(folder: Path) -> bool:
         return False
     if process.here:
         return process.alive
-    changes = [path.stat().st_mtime for path in folder.iterdir() if path.is_file()]
+    changes = file_times(folder)
     return bool(changes) and time.time() - max(changes) < RECENT
+
+
+def file_times(folder: Path) -> list[float]:
+    """When each of the files right in a folder changed last, in seconds since 1970."""
+    found: list[float] = []
+    for path in folder.iterdir():
+        # A partial file is gone as soon as it is complete.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found.append(path.stat().st_mtime)
+    return found

@@ -19,6 +19,8 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.evaluation import EvalSettings
+from maxrl.experiments.checkpoints import KEPT
+from maxrl.experiments.logging_keys import LOG_KEYS
 from maxrl.experiments.mixtures import make_mixture, resolve_tasks, settings_of, tiny_defaults
 from maxrl.models import TinyModel
 from maxrl.tasks import TASKS, Task, get_task, task_class
@@ -53,6 +55,29 @@ class RunArguments(GRPOScriptArguments):
     eval_before_training: bool = field(
         default=True, metadata={"help": "Also evaluate the model before it is trained."}
     )
+    eval_every: int | None = field(
+        default=None,
+        metadata={
+            "help": "Steps between evaluations while training: greedy accuracy on the evaluation's problems, into "
+            "evals.jsonl; by default none."
+        },
+    )
+    eval_every_samples: int = field(
+        default=0,
+        metadata={"help": "Completions per problem that these evaluations sample for pass@k; 0 for none."},
+    )
+    log_keys: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Further names under which loggers get a run's figures: {', '.join(LOG_KEYS)}; by default none."
+        },
+    )
+    keep_checkpoints: str = field(
+        default="all",
+        metadata={
+            "help": "Checkpoints that stay when the run is done: all (that save_total_limit left), last, or none."
+        },
+    )
     cpu_threads: int | None = field(
         default=None,
         metadata={
@@ -66,6 +91,14 @@ class RunArguments(GRPOScriptArguments):
             raise InputError(f"num_train_problems must be at least 1, but is {self.num_train_problems}")
         if self.cpu_threads is not None and self.cpu_threads < 1:
             raise InputError(f"cpu_threads must be at least 1, but is {self.cpu_threads}")
+        if self.eval_every is not None and self.eval_every < 1:
+            raise InputError(f"eval_every must be at least 1 step, but is {self.eval_every}")
+        if self.eval_every_samples < 0:
+            raise InputError(f"eval_every_samples must be at least 0, but is {self.eval_every_samples}")
+        if self.log_keys is not None and self.log_keys not in LOG_KEYS:
+            raise unknown_name("log_keys", self.log_keys, LOG_KEYS)
+        if self.keep_checkpoints not in KEPT:
+            raise unknown_name("keep_checkpoints", self.keep_checkpoints, KEPT)
 
 
 @dataclass(frozen=True)

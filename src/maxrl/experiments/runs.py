@@ -6,10 +6,15 @@ output_dir/
     eval_before.json     the model before training, and samples_before.jsonl
     metrics.jsonl        one row per log
     diagnostics.jsonl    one row per generation: live and dead groups, K histogram, weights, pass@k, r̂ of each prompt
+    evals.jsonl          one row per evaluation while training (eval_every)
+    latest_samples.json  a few of the rollouts drawn last for training
     checkpoint-N/        from which `--resume_from_checkpoint true` goes on
     eval.json            the model after training, and samples.jsonl; of several tasks also eval.{task}.json for each
     process.json         the process that makes it
     run.json             written last: the run is done
+    tensorboard/, wandb.json     where such a logger was asked for
+
+What is written whole appears whole; what is appended to is on the disk before `run.json` is.
 """
 
 import json
@@ -22,21 +27,31 @@ from peft import PeftModel
 from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback
 
-from maxrl.errors import InputError
+from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation import Evaluation, evaluate
-from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.callbacks import DiagnosticsFile, MetricsFile, ProgressBar, StopOnInterrupt
+from maxrl.evaluation.files import atomic_text, sync_file
+from maxrl.experiments.callbacks import (
+    DiagnosticsFile,
+    LatestSamples,
+    MetricsFile,
+    ProgressBar,
+    StopOnInterrupt,
+)
 from maxrl.experiments.data import Data, load_data
-from maxrl.experiments.environment import read_environment, write_environment
+from maxrl.experiments.environment import device_name, read_environment, write_environment
 from maxrl.experiments.folders import claim_folder, run_record, write_recipe
 from maxrl.experiments.interrupts import Interrupted
+from maxrl.experiments.loggers import Loggers, check_loggers
 from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
+from maxrl.experiments.periodic import EvaluatesWhileTraining
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.processes import record_process
+from maxrl.experiments.pruning import prune_checkpoints
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
+from maxrl.experiments.store import EVALS_FILE, LATEST_FILE
 from maxrl.tasks.mixture import Mixture
 from maxrl.training import MaxRLTrainer
 
@@ -57,29 +72,32 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     """
     console = console or Console(quiet=True)
     folder = Path(recipe.training.output_dir)
+    check_loggers(recipe)
     data = load_data(recipe)
     checkpoint = _claim_on_first(recipe, folder)
-    policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
-    trainer = _trainer(recipe, policy, folder, data)
-    if trainer.is_world_process_zero():
-        _record_environment(trainer, folder, checkpoint, console)
-    if recipe.run.eval_before_training:
-        _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
-    if checkpoint:
-        console.print(f"resuming from {checkpoint}")
-    with StopOnInterrupt() as stop, ProgressBar(console) as bar:
-        trainer.add_callback(stop)
-        trainer.add_callback(bar)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        # A launcher ends the others with the first process that fails, whatever they have still to upload.
-        trainer.accelerator.wait_for_everyone()
-    if stop.interrupted:
-        raise Interrupted(
-            f"interrupted at step {trainer.state.global_step}; go on with the same command and "
-            "--resume_from_checkpoint true"
-        )
-    trainer.save_model(str(folder))
-    after = _evaluate_on_first(recipe, policy, trainer, folder, console, "")
+    with Loggers(recipe, folder, resumed=checkpoint is not None) as loggers:
+        policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
+        trainer = _trainer(recipe, policy, folder, data, loggers)
+        if trainer.is_world_process_zero():
+            _record_environment(recipe, trainer, folder, checkpoint, console)
+        if recipe.run.eval_before_training:
+            _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
+        if checkpoint:
+            console.print(f"resuming from {checkpoint}")
+        with StopOnInterrupt() as stop, ProgressBar(console) as bar:
+            trainer.add_callback(stop)
+            trainer.add_callback(bar)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            # A launcher ends the others with the first process that fails, whatever they have still to upload.
+            trainer.accelerator.wait_for_everyone()
+        if stop.interrupted:
+            raise Interrupted(
+                f"interrupted at step {trainer.state.global_step}; go on with the same command and "
+                "--resume_from_checkpoint true"
+            )
+        trainer.save_model(str(folder))
+        after = _evaluate_on_first(recipe, policy, trainer, folder, console, "")
+        loggers.finish(after, trainer.state.global_step)
     return _finish(recipe, folder, trainer, after)
 
 
@@ -102,7 +120,7 @@ def _claim_on_first(recipe: Recipe, folder: Path) -> Path | None:
 
 
 def _record_environment(
-    trainer: MaxRLTrainer, folder: Path, checkpoint: Path | None, console: Console
+    recipe: Recipe, trainer: MaxRLTrainer, folder: Path, checkpoint: Path | None, console: Console
 ) -> None:
     """Write `environment.json`; say where a run goes on with other back-ends than before."""
     backends = {
@@ -117,7 +135,21 @@ def _record_environment(
     ]
     if changes:
         console.print(f"other back-ends than until {checkpoint}: {', '.join(changes)}")
-    write_environment(folder, {"processes": str(trainer.args.world_size), **backends})
+    facts = {
+        "device": device_name(trainer.accelerator.device),
+        "precision": _precision(trainer),
+        "processes": str(trainer.args.world_size),
+        **backends,
+        # The seed of the problems follows from that of the run where none is given, and the recipe does not say so.
+        "seeds": f"run {trainer.args.seed}, problems {recipe.task_seed}, evaluation {recipe.evaluation.eval_seed}",
+    }
+    write_environment(folder, facts)
+
+
+def _precision(trainer: MaxRLTrainer) -> str:
+    weights = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
+    mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(trainer.accelerator.mixed_precision)
+    return f"{weights} weights, computed in {mixed}" if mixed else weights
 
 
 def _evaluate_on_first(
@@ -186,7 +218,7 @@ def evaluate_policy(
     return result
 
 
-def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLTrainer:
+def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data, loggers: Loggers) -> MaxRLTrainer:
     train_dataset, eval_dataset, rewards = data
     if policy.peft_config is not None and isinstance(policy.model, PeftModel):
         raise InputError(
@@ -195,6 +227,7 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLT
         )
     # The policy is made already; handing its options on would only draw a warning that they are not used.
     recipe.training.model_init_kwargs = None
+    metrics = MetricsFile(folder / "metrics.jsonl")
     try:
         trainer = MaxRLTrainer(
             model=policy.model,
@@ -204,13 +237,17 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data) -> MaxRLT
             eval_dataset=eval_dataset,
             processing_class=policy.tokenizer,
             peft_config=policy.peft_config,
-            callbacks=[MetricsFile(folder / "metrics.jsonl")],
+            callbacks=[metrics],
         )
     except InputError:
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # here TRL checks what options mean and need
         raise InputError(str(error).strip().splitlines()[0]) from error
     trainer.add_callback(DiagnosticsFile(folder / "diagnostics.jsonl", trainer))
+    trainer.add_callback(LatestSamples(folder / LATEST_FILE, trainer))
+    if recipe.run.eval_every is not None:
+        trainer.add_callback(EvaluatesWhileTraining(folder / EVALS_FILE, recipe, policy, trainer, metrics))
+    loggers.watch(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
@@ -230,18 +267,42 @@ def training_cost(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
+def complete_metrics(folder: Path, steps: int) -> list[dict[str, Any]]:
+    """The metrics of a run that has come to its last step, on the disk for good, with everything else that was appended.
+
+    Raises:
+        MaxRLError: they end before that step: what the run says of itself would not be true.
+    """
+    for name in ("metrics.jsonl", "diagnostics.jsonl", EVALS_FILE):
+        sync_file(folder / name)
+    metrics = read_metrics(folder / "metrics.jsonl")
+    last = max((row["step"] for row in metrics), default=0)
+    if last < steps:
+        raise MaxRLError(
+            f"{folder / 'metrics.jsonl'} ends at step {last}, but the run at step {steps}: it does not count as done. "
+            "Was the file changed, or is the disk full? Go on from the last checkpoint with --resume_from_checkpoint true"
+        )
+    return metrics
+
+
 def _finish(recipe: Recipe, folder: Path, trainer: MaxRLTrainer, after: Evaluation | None) -> RunRecord:
-    """Write `run.json`, by which the run counts as done, and read the record back from the folder."""
+    """Write `run.json`, by which the run counts as done, and read the record back from the folder.
+
+    Raises:
+        MaxRLError: the metrics on the disk do not reach the last step.
+    """
     if trainer.is_world_process_zero():
         steps = trainer.state.global_step
+        metrics = complete_metrics(folder, steps)
         summary = {
             "estimator": recipe.training.advantage_estimator,
             "seed": recipe.training.seed,
             "steps": steps,
-            **training_cost(read_metrics(folder / "metrics.jsonl")),
+            **training_cost(metrics),
             "pass_at_k": {entry.k: entry.estimate for entry in after.pass_at_k} if after else None,
         }
         with atomic_text(folder / "run.json") as sink:
             json.dump(summary, sink, indent=2)
+        prune_checkpoints(folder, recipe.run.keep_checkpoints)
     trainer.accelerator.wait_for_everyone()
     return run_record(folder, folder.parent)

@@ -2,128 +2,37 @@
 
 Array suffixes: `S` seeds, `P` problems, `K` values of k, `B` bootstrap resamples.
 
-Every interval is a percentile bootstrap over *problems*: whole problems are drawn with replacement, and
-each keeps its unbiased pass@k. Samples within a problem are never redrawn (that estimates
-1 − (1 − c/n)^k, which is too low). Arms share the draws, so differences are paired. The intervals say
-how much depends on which problems were asked; they say nothing about training seeds.
+Arms share the draws of `intervals`, so differences are paired. Intervals over problems say how much depends on which
+problems were asked, for these trained models; those over seeds and problems (`Difference.over_seeds`) hold for training
+anew, too.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, nan
-from statistics import NormalDist
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maxrl.errors import InputError
 from maxrl.evaluation.records import Evaluation, ProblemCounts
+from maxrl.experiments.intervals import (
+    Array,
+    Interval,
+    bootstrap_mean,
+    crossed_detectable,
+    crossed_intervals,
+    detectable_difference,
+    pass_at_ks,
+    problem_draws,
+    sample_grid,
+    samples_ratio,
+)
 from maxrl.experiments.records import Comparison, RunRecord
-from maxrl.objectives import pass_at_k
-
-Array = NDArray[np.float64]
 
 RESAMPLES = 2000
 HISTOGRAM_LABELS = ("0", *(f"{10 * i}–{10 * i + 10}" for i in range(10)), "100")
 """Pass rates in %: never solved, ten bins open at 0 and at 100, always solved."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its bootstrap interval. NaN where there is nothing to estimate."""
-
-    estimate: float
-    low: float
-    high: float
-
-    @property
-    def sign(self) -> int:
-        """1 or −1 where the whole interval lies on that side of 0, else 0: cannot be told apart."""
-        return int(self.low > 0) - int(self.high < 0)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Pure functions on arrays
-# ---------------------------------------------------------------------------------------------------------
-
-
-def pass_at_ks(scored: NDArray[np.int64], correct: NDArray[np.int64], ks: Sequence[int]) -> Array:
-    """Unbiased pass@k of each problem for each k: counts of shape (…) → (…, K). Needs scored ≥ max(ks)."""
-    return np.asarray(pass_at_k(scored[..., None], correct[..., None], np.array(ks)), dtype=np.float64)
-
-
-def problem_draws(problems: int, resamples: int, rng: np.random.Generator) -> Array:
-    """How often each problem occurs in each resample of all problems: (B, P)."""
-    draws = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples)
-    return draws.astype(np.float64)
-
-
-def bootstrap_mean(values_PK: Array, draws_BP: Array, confidence: float) -> tuple[Interval, ...]:
-    """Mean over problems of each column, with its percentile interval."""
-    tail = (1 - confidence) / 2
-    means_BK = draws_BP @ values_PK / draws_BP.sum(axis=1, keepdims=True)
-    low_K, high_K = np.quantile(means_BK, [tail, 1 - tail], axis=0)
-    return tuple(
-        Interval(float(m), float(lo), float(hi))
-        for m, lo, hi in zip(values_PK.mean(axis=0), low_K, high_K, strict=True)
-    )
-
-
-def detectable_difference(differences_P: Array, confidence: float, power: float = 0.8) -> float:
-    """The true mean difference that a paired comparison on as many problems would find in `power` of all
-    repetitions: (z_{1−α/2} + z_power) · s/√P. NaN for a single problem.
-    """
-    if len(differences_P) < 2:
-        return nan
-    z = NormalDist().inv_cdf
-    error = float(differences_P.std(ddof=1)) / len(differences_P) ** 0.5
-    return (z((1 + confidence) / 2) + z(power)) * error
-
-
-def sample_grid(limit: int) -> NDArray[np.int64]:
-    """Numbers of samples 1, 2, …, `limit` to read a curve at; above 128 in steps of about a hundredth."""
-    steps = np.geomspace(128, limit, max(2, int(100 * np.log(limit / 128)))) if limit > 128 else np.empty(0)
-    return np.unique(np.concatenate([np.arange(1, min(limit, 128) + 1), steps.round().astype(np.int64)]))
-
-
-def samples_needed(grid_K: NDArray[np.int64], curves_BK: Array, targets_B: Array) -> Array:
-    """At how many samples pass@k curves first reach their targets: (K,), (B, K), (B,) → (B,).
-
-    Between two points of the grid a curve is taken as linear in log k. `inf` where the target lies above the
-    whole curve, 0 where it lies below pass@1 (less than one sample would do).
-    """
-    reached_BK = curves_BK >= targets_B[:, None] - 1e-12
-    at = reached_BK.argmax(axis=1)
-    before = np.maximum(at - 1, 0)
-    rows = np.arange(len(targets_B))
-    low_B, high_B = curves_BK[rows, before], curves_BK[rows, at]
-    share_B = np.clip((targets_B - low_B) / np.where(high_B > low_B, high_B - low_B, 1.0), 0.0, 1.0)
-    needed_B = np.exp((1 - share_B) * np.log(grid_K[before]) + share_B * np.log(grid_K[at]))
-    needed_B = np.where(targets_B < curves_BK[:, 0] - 1e-12, 0.0, needed_B)
-    return np.where(reached_BK[:, -1], needed_B, inf)
-
-
-def samples_ratio(
-    target_P: Array, grid_K: NDArray[np.int64], curve_PK: Array, k: int, draws_BP: Array, confidence: float
-) -> Interval:
-    """How many times k samples of the other arm reach the first arm's pass@k.
-
-    `target_P` is the first arm's pass@k of each problem, `curve_PK` the other's at the `grid_K` of samples.
-    The estimate and the bounds are `inf` where all samples do not reach it, 0 where one sample exceeds it;
-    NaN where the first arm solves nothing at all.
-    """
-    target, problems = float(target_P.mean()), len(target_P)
-    if target == 0:
-        return Interval(nan, nan, nan)
-    estimate = samples_needed(grid_K, curve_PK.mean(axis=0)[None], np.array([target]))[0] / k
-    curves_BK, targets_B = draws_BP @ curve_PK / problems, draws_BP @ target_P / problems
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(
-        samples_needed(grid_K, curves_BK, targets_B) / k,
-        [tail, 1 - tail],
-        method="inverted_cdf",  # takes one of the values: there is nothing between a number and infinity
-    )
-    return Interval(float(estimate), float(low), float(high))
 
 
 def pass_rate_histogram(rates: Array) -> Array:
@@ -143,8 +52,8 @@ class ArmResult:
     """One arm (or the warm start), averaged over its finished seeds, on the problems all runs share."""
 
     name: str
-    seeds: tuple[int, ...]
-    """Empty for the warm start."""
+    seeds: tuple[int | str, ...]
+    """Empty for the warm start. Text where numbers do not tell runs apart."""
     scored_SP: NDArray[np.int64]
     correct_SP: NDArray[np.int64]
     values_SPK: Array
@@ -181,12 +90,16 @@ class Difference:
 
     first: str
     other: str
-    seeds: tuple[int, ...]
+    seeds: tuple[int | str, ...]
     """Seeds that both finished; empty where they share none, and each is averaged over its own."""
     pass_at_k: tuple[Interval, ...]
+    """Over problems, for these trained models."""
     by_seed: tuple[tuple[float, ...], ...]
     detectable: tuple[float, ...]
     """Smallest true difference found 4 times in 5, per k."""
+    over_seeds: tuple[Interval, ...] = ()
+    """Over problems and training seeds (`crossed_intervals`); empty with fewer than two seeds that both finished."""
+    detectable_over_seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +125,8 @@ class Analysis:
     """Problems with fewer than max(ks) verdicts in some evaluation; in no number of the report."""
     dropped_ks: tuple[int, ...]
     """k's that were asked for, but that too few problems have enough verdicts for."""
-    before: ArmResult
+    before: ArmResult | None
+    """Of a comparison always there; runs may have been made without."""
     arms: tuple[ArmResult, ...]
     """Arms with at least one finished run, in the comparison's order."""
     unfinished: tuple[str, ...]
@@ -229,13 +143,12 @@ def analyse(comparison: Comparison, *, resamples: int = RESAMPLES, seed: int = 0
     finished = [run for run in comparison.runs if run.status == "done"]
     evaluations = [comparison.before, *(_evaluation(run) for run in finished)]
     rows = [{p.id: p for p in evaluation.problems} for evaluation in evaluations]
-    asked, (ks, kept) = ks, _usable(ks, {i: min(row[i].scored for row in rows) for i in ids})
-    confidence = comparison.before.confidence
+    asked, (ks, kept) = ks, usable_ks(ks, {i: min(row[i].scored for row in rows) for i in ids})
     draws_BP = problem_draws(len(kept), resamples, np.random.default_rng(seed))
-    curve_ks = tuple(sorted({*ks, *np.geomspace(1, max(ks), 48).round().astype(int).tolist()}))
+    measure = Measure(ks, curve_grid(ks), draws_BP, comparison.before.confidence)
 
     def result(name: str, evaluations: Sequence[Evaluation], seeds: tuple[int, ...] = ()) -> ArmResult:
-        return _arm(name, seeds, evaluations, kept, ks, curve_ks, draws_BP, confidence)
+        return measure.arm(name, seeds, *_counts(evaluations, kept))
 
     arms = [
         result(name, [_evaluation(r) for r in runs], tuple(r.seed for r in runs))
@@ -247,18 +160,23 @@ def analyse(comparison: Comparison, *, resamples: int = RESAMPLES, seed: int = 0
     pairs = [(lead, other) for lead in leads for other in arms if other is not lead]
     return Analysis(
         ks=ks,
-        curve_ks=curve_ks,
-        confidence=confidence,
+        curve_ks=measure.curve_ks,
+        confidence=measure.confidence,
         problems=len(kept),
         left_out=len(ids) - len(kept),
         dropped_ks=tuple(k for k in asked if k not in ks),
         before=before,
         arms=tuple(arms),
         unfinished=tuple(n for n in comparison.arms if not comparison.of(n)),
-        differences=tuple(_difference(a, b, draws_BP, confidence) for a, b in pairs),
-        gains=tuple(_difference(a, before, draws_BP, confidence) for a in arms),
-        ratios=tuple(_ratio(a, b, ks, draws_BP, confidence) for a, b in pairs),
+        differences=tuple(measure.difference(a, b) for a, b in pairs),
+        gains=tuple(measure.difference(a, before) for a in arms),
+        ratios=tuple(measure.ratio(a, b) for a, b in pairs),
     )
+
+
+def curve_grid(ks: Sequence[int]) -> tuple[int, ...]:
+    """The k's at which a curve is drawn: those asked for, and about 48 from 1 to the largest."""
+    return tuple(sorted({*ks, *np.geomspace(1, max(ks), 48).round().astype(int).tolist()}))
 
 
 def _evaluation(run: RunRecord) -> Evaluation:
@@ -295,7 +213,7 @@ def _checked(comparison: Comparison) -> tuple[tuple[int, ...], list[str]]:
     return ks, ids
 
 
-def _usable(ks: tuple[int, ...], fewest: dict[str, int]) -> tuple[tuple[int, ...], list[str]]:
+def usable_ks(ks: tuple[int, ...], fewest: dict[str, int]) -> tuple[tuple[int, ...], list[str]]:
     """The k's to report and the problems with enough verdicts for all of them, from each problem's fewest
     verdicts. A k that would cost more than a tenth of the problems is dropped, not the problems.
     """
@@ -306,54 +224,98 @@ def _usable(ks: tuple[int, ...], fewest: dict[str, int]) -> tuple[tuple[int, ...
     raise InputError("no problem has enough verdicts in every evaluation: look at the verifier's errors")
 
 
-def _arm(
-    name: str,
-    seeds: tuple[int, ...],
-    evaluations: Sequence[Evaluation],
-    ids: list[str],
-    ks: tuple[int, ...],
-    curve_ks: tuple[int, ...],
-    draws_BP: Array,
-    confidence: float,
-) -> ArmResult:
+def _counts(
+    evaluations: Sequence[Evaluation], ids: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Verdicts, successes and greedy success (NaN where unknown) of each evaluation and problem."""
     by_id = [{p.id: p for p in evaluation.problems} for evaluation in evaluations]
     rows: list[list[ProblemCounts]] = [[row[i] for i in ids] for row in by_id]
-    scored = np.array([[p.scored for p in row] for row in rows], dtype=np.int64)
-    correct = np.array([[p.correct for p in row] for row in rows], dtype=np.int64)
-    values = pass_at_ks(scored, correct, ks)
-    greedy, greedy_by_seed = _greedy(rows, draws_BP, confidence)
-    solved_P = (correct > 0).mean(axis=0)
-    return ArmResult(
-        name=name,
-        seeds=seeds,
-        scored_SP=scored,
-        correct_SP=correct,
-        values_SPK=values,
-        pass_at_k=bootstrap_mean(values.mean(axis=0), draws_BP, confidence),
-        coverage=bootstrap_mean(solved_P[:, None], draws_BP, confidence)[0],
-        greedy=greedy,
-        greedy_by_seed=greedy_by_seed,
-        curve=bootstrap_mean(pass_at_ks(scored, correct, curve_ks).mean(axis=0), draws_BP, confidence),
-        histogram=tuple(float(v) for v in pass_rate_histogram(correct / scored)),
+    return (
+        np.array([[p.scored for p in row] for row in rows], dtype=np.int64),
+        np.array([[p.correct for p in row] for row in rows], dtype=np.int64),
+        np.array([[nan if (g := p.greedy_success) is None else float(g) for p in row] for row in rows]),
     )
 
 
-def _greedy(
-    rows: list[list[ProblemCounts]], draws_BP: Array, confidence: float
-) -> tuple[Interval | None, tuple[float, ...]]:
-    """Mean greedy success, over seeds and by seed, on the problems with a verdict in every seed."""
-    greedy_SP = np.array(
-        [[nan if (g := p.greedy_success) is None else float(g) for p in row] for row in rows]
-    )
-    known_P = np.isfinite(greedy_SP).all(axis=0)
-    greedy_SP, draws_BP = greedy_SP[:, known_P], draws_BP[:, known_P]
-    if not draws_BP.sum(axis=1).all():  # none known, or so few that a resample misses them all
-        return None, ()
-    interval = bootstrap_mean(greedy_SP.mean(axis=0)[:, None], draws_BP, confidence)[0]
-    return interval, tuple(float(v) for v in greedy_SP.mean(axis=1))
+@dataclass(frozen=True)
+class Measure:
+    """How counts become results, the same for all arms that are compared: with the same draws they are paired."""
+
+    ks: tuple[int, ...]
+    curve_ks: tuple[int, ...]
+    draws_BP: Array
+    confidence: float
+
+    def arm(
+        self,
+        name: str,
+        seeds: tuple[int | str, ...],
+        scored_SP: NDArray[np.int64],
+        correct_SP: NDArray[np.int64],
+        greedy_SP: Array,
+    ) -> ArmResult:
+        """An arm from its counts, which must have `max(ks)` verdicts on every problem; greedy is NaN where unknown."""
+        values = pass_at_ks(scored_SP, correct_SP, self.ks)
+        curve_PK = pass_at_ks(scored_SP, correct_SP, self.curve_ks).mean(axis=0)
+        greedy, greedy_by_seed = self._greedy(greedy_SP)
+        solved_P = (correct_SP > 0).mean(axis=0)
+        return ArmResult(
+            name=name,
+            seeds=seeds,
+            scored_SP=scored_SP,
+            correct_SP=correct_SP,
+            values_SPK=values,
+            pass_at_k=bootstrap_mean(values.mean(axis=0), self.draws_BP, self.confidence),
+            coverage=bootstrap_mean(solved_P[:, None], self.draws_BP, self.confidence)[0],
+            greedy=greedy,
+            greedy_by_seed=greedy_by_seed,
+            curve=bootstrap_mean(curve_PK, self.draws_BP, self.confidence),
+            histogram=tuple(float(v) for v in pass_rate_histogram(correct_SP / scored_SP)),
+        )
+
+    def _greedy(self, greedy_SP: Array) -> tuple[Interval | None, tuple[float, ...]]:
+        """Mean greedy success, over seeds and by seed, on the problems with a verdict in every seed."""
+        known_P = np.isfinite(greedy_SP).all(axis=0)
+        greedy_SP, draws_BP = greedy_SP[:, known_P], self.draws_BP[:, known_P]
+        if not draws_BP.sum(axis=1).all():  # none known, or so few that a resample misses them all
+            return None, ()
+        interval = bootstrap_mean(greedy_SP.mean(axis=0)[:, None], draws_BP, self.confidence)[0]
+        return interval, tuple(float(v) for v in greedy_SP.mean(axis=1))
+
+    def difference(self, first: ArmResult, other: ArmResult) -> Difference:
+        """First minus other, on the same problems in the same order."""
+        seeds, mine, theirs = _shared(first, other)
+        first_SPK, other_SPK = first.values_SPK[mine], other.values_SPK[theirs]
+        mean_PK = first_SPK.mean(axis=0) - other_SPK.mean(axis=0)
+        paired_SPK = first_SPK - other_SPK if seeds else np.empty((0, *mean_PK.shape))
+        return Difference(
+            first=first.name,
+            other=other.name,
+            seeds=seeds,
+            pass_at_k=bootstrap_mean(mean_PK, self.draws_BP, self.confidence),
+            by_seed=tuple(tuple(float(v) for v in row) for row in paired_SPK.mean(axis=1)),
+            detectable=tuple(detectable_difference(column, self.confidence) for column in mean_PK.T),
+            over_seeds=crossed_intervals(paired_SPK, self.confidence),
+            detectable_over_seeds=crossed_detectable(paired_SPK, self.confidence),
+        )
+
+    def ratio(self, first: ArmResult, other: ArmResult) -> SamplesRatio:
+        """How many times as many samples other needs for the pass@k of first."""
+        _, mine, theirs = _shared(first, other)
+        limit = int(other.scored_SP[theirs].min())
+        grid = sample_grid(limit)
+        curve_SPK = pass_at_ks(other.scored_SP[theirs], other.correct_SP[theirs], grid.tolist())
+        target_PK = first.values_SPK[mine].mean(axis=0)
+        curve_PK = curve_SPK.mean(axis=0)
+        curves_BK = self.draws_BP @ curve_PK / len(curve_PK)
+        ratios = (
+            samples_ratio(target_PK[:, i], grid, curve_PK, k, self.draws_BP, self.confidence, curves_BK)
+            for i, k in enumerate(self.ks)
+        )
+        return SamplesRatio(first=first.name, other=other.name, limit=limit, by_k=tuple(ratios))
 
 
-def _shared(first: ArmResult, other: ArmResult) -> tuple[tuple[int, ...], list[int], list[int]]:
+def _shared(first: ArmResult, other: ArmResult) -> tuple[tuple[int | str, ...], list[int], list[int]]:
     """Seeds both finished, and their rows in each; all rows of each where they share none."""
     seeds = tuple(s for s in first.seeds if s in other.seeds)
     if not other.seeds:  # the warm start stands against every seed
@@ -361,33 +323,3 @@ def _shared(first: ArmResult, other: ArmResult) -> tuple[tuple[int, ...], list[i
     if not seeds:
         return (), list(range(len(first.seeds))), list(range(len(other.seeds)))
     return seeds, [first.seeds.index(s) for s in seeds], [other.seeds.index(s) for s in seeds]
-
-
-def _difference(first: ArmResult, other: ArmResult, draws_BP: Array, confidence: float) -> Difference:
-    seeds, mine, theirs = _shared(first, other)
-    first_SPK, other_SPK = first.values_SPK[mine], other.values_SPK[theirs]
-    mean_PK = first_SPK.mean(axis=0) - other_SPK.mean(axis=0)
-    by_seed_SK = (first_SPK - other_SPK).mean(axis=1) if seeds else np.empty((0, mean_PK.shape[1]))
-    return Difference(
-        first=first.name,
-        other=other.name,
-        seeds=seeds,
-        pass_at_k=bootstrap_mean(mean_PK, draws_BP, confidence),
-        by_seed=tuple(tuple(float(v) for v in row) for row in by_seed_SK),
-        detectable=tuple(detectable_difference(column, confidence) for column in mean_PK.T),
-    )
-
-
-def _ratio(
-    first: ArmResult, other: ArmResult, ks: tuple[int, ...], draws_BP: Array, confidence: float
-) -> SamplesRatio:
-    _, mine, theirs = _shared(first, other)
-    limit = int(other.scored_SP[theirs].min())
-    grid = sample_grid(limit)
-    curve_SPK = pass_at_ks(other.scored_SP[theirs], other.correct_SP[theirs], grid.tolist())
-    target_PK = first.values_SPK[mine].mean(axis=0)
-    curve_PK = curve_SPK.mean(axis=0)
-    ratios = (
-        samples_ratio(target_PK[:, i], grid, curve_PK, k, draws_BP, confidence) for i, k in enumerate(ks)
-    )
-    return SamplesRatio(first=first.name, other=other.name, limit=limit, by_k=tuple(ratios))

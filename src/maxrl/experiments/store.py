@@ -25,6 +25,12 @@ which is recorded. `stopped`: it was begun and nobody makes it now; it can be re
 ERROR_FILE = "error.txt"
 """Traceback and, in its last line, the error that a run ended with."""
 
+EVALS_FILE = "evals.jsonl"
+"""One row per evaluation while training (`eval_every`)."""
+
+LATEST_FILE = "latest_samples.json"
+"""What was drawn last for training, a few rollouts of one prompt."""
+
 _OF_RUNS_ONLY = ("run.json", "metrics.jsonl", PROCESS_FILE, ERROR_FILE)
 
 
@@ -73,6 +79,16 @@ class StoredRun:
     def diagnostics(self) -> list[dict[str, Any]]:
         """Rows of `diagnostics.jsonl`: one per generation."""
         return read_metrics(self.folder / "diagnostics.jsonl")
+
+    @cached_property
+    def evals(self) -> list[dict[str, Any]]:
+        """Rows of `evals.jsonl`: the evaluations while training, each with `step`."""
+        return read_metrics(self.folder / EVALS_FILE)
+
+    @cached_property
+    def latest_samples(self) -> dict[str, Any] | None:
+        """What was drawn last for training: `step`, `prompt`, `completions`; None where nothing was yet."""
+        return _json(self.folder / LATEST_FILE)
 
     @cached_property
     def evaluation(self) -> Evaluation | None:

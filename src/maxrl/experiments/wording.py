@@ -80,7 +80,8 @@ def plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def seed_names(seeds: Sequence[int]) -> str:
+def seed_names(seeds: Sequence[int | str]) -> str:
+    """E.g. `seeds 0, 1`."""
     if not seeds:
         return "before training"
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
@@ -109,15 +110,15 @@ def finding(analysis: Analysis) -> list[str]:
             f"pass@{analysis.ks[0]} {percent(start[0].estimate)} % and pass@{analysis.ks[-1]} "
             f"{percent(start[-1].estimate)} % on {analysis.problems} problems."
         ]
-    ratios = {ratio.other: _samples(analysis, ratio) for ratio in analysis.ratios}
-    texts = [f"{_versus(analysis, d)} {ratios[d.other]}".strip() for d in analysis.differences]
+    ratios = {ratio.other: samples_sentence(analysis, ratio) for ratio in analysis.ratios}
+    texts = [f"{versus(analysis, d)} {ratios[d.other]}".strip() for d in analysis.differences]
     if not texts and analysis.unfinished:
         has = "has" if len(analysis.unfinished) == 1 else "have"
         names = ", ".join(analysis.unfinished)
         texts = [f"The arms could not be compared: {names} {has} no finished run."]
     elif analysis.unfinished:
         texts.append(f"No finished run: {', '.join(analysis.unfinished)}.")
-    gains = "; ".join(_gain(analysis, gain) for gain in analysis.gains)
+    gains = "; ".join(gain_words(analysis, gain) for gain in analysis.gains)
     seeds = seed_counts(analysis)
     return [
         *texts,
@@ -132,7 +133,8 @@ def seed_counts(analysis: Analysis) -> str:
     return f"{' to '.join(str(number) for number in sorted({counts[0], counts[-1]}))} per arm"
 
 
-def _versus(analysis: Analysis, difference: Difference) -> str:
+def versus(analysis: Analysis, difference: Difference) -> str:
+    """Who leads at which k and by how much, or that the two cannot be told apart."""
     first, other = difference.first, difference.other
     by_sign: dict[int, list[int]] = {1: [], -1: [], 0: []}
     for index, interval in enumerate(difference.pass_at_k):
@@ -183,7 +185,8 @@ def _spread(arm: ArmResult, index: int) -> float:
     return max(values) - min(values)
 
 
-def _samples(analysis: Analysis, ratio: SamplesRatio) -> str:
+def samples_sentence(analysis: Analysis, ratio: SamplesRatio) -> str:
+    """How many times as many samples the other arm needs; empty where nothing can be said."""
     known = [(i.estimate, k) for i, k in zip(ratio.by_k, analysis.ks, strict=True) if not isnan(i.estimate)]
     exact = [(estimate, k) for estimate, k in known if 0 < estimate < inf]
     parts = []
@@ -202,7 +205,8 @@ def _samples(analysis: Analysis, ratio: SamplesRatio) -> str:
     return f"For the pass@k of {ratio.first}, {'; '.join(parts)}." if parts else ""
 
 
-def _gain(analysis: Analysis, gain: Difference) -> str:
+def gain_words(analysis: Analysis, gain: Difference) -> str:
+    """What became of pass@k at the smallest and the largest k since the warm start."""
     parts = []
     for index in sorted({0, len(analysis.ks) - 1}):
         interval, k = gain.pass_at_k[index], analysis.ks[index]

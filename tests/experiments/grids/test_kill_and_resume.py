@@ -49,6 +49,8 @@ def start(folder: Path, output: str, *words: str) -> "subprocess.Popen[bytes]":
             env=environment,
             stdout=log,
             stderr=log,
+            # A shell may have had it ignored, which children inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
 

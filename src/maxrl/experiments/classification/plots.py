@@ -29,7 +29,7 @@ def panels(summary: Summary) -> dict[str, str]:
 def svg_figures(results: Results, summary: Summary) -> dict[str, str]:
     """Figures as markup for the page: one per panel, by metric, and `pass_at_k`."""
     figures = {
-        metric: plots._svg(
+        metric: plots.svg(
             metric.replace("_", "-").replace("@", "-"),
             f"{label.split(',')[0]} over epochs",
             lambda axes, metric=metric, label=label: _over_epochs(
@@ -38,7 +38,7 @@ def svg_figures(results: Results, summary: Summary) -> dict[str, str]:
         )
         for metric, label in panels(summary).items()
     }
-    figures["pass_at_k"] = plots._svg(
+    figures["pass_at_k"] = plots.svg(
         "pass-at-k",
         "pass@k after training",
         lambda axes: _over_k(axes, results, summary, plots.colour, plots.BEFORE),

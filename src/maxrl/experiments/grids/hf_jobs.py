@@ -212,8 +212,8 @@ class HfJobsRunner:
         fields = {**run.fields, "output_dir": f"{WORK}/{self._path(run)}"}
         if options.package is None:  # a name that somebody may have taken would run with the user's secrets
             raise InputError(
-                "it is not said where a job gets maxrl from: give package a requirement, as maxrl @ git+https://…@COMMIT, or "
-                'nothing (--package "") where the image has it'
+                "it is not said where a job gets maxrl from: give package a requirement, as maxrl @ git+https://…@COMMIT, "
+                'or nothing (--package "") where the image has it'
             )
         install = ["uv", "run", "--no-project", "--with", options.package] if options.package else []
         labels = {"name": _label(run.name), "maxrl-grid": _label(self.grid), "maxrl-run": _digest(run.name)}
