@@ -195,9 +195,10 @@ def in_words(chosen: SingleRun, given: Fields) -> str:
     steps, spe = given["max_steps"], chosen.steps_per_epoch
     groups = f"{chosen.batch_size} problems × {chosen.group_size} rollouts = {chosen.batch_size * chosen.group_size}"
     adapter = f", LoRA rank {given['lora_r']}, α {given['lora_alpha']}" if given.get("use_peft") else ""
+    epochs = f"{steps / spe:g} epoch{'' if steps == spe else 's'} of {spe}"
     return (
-        f"**{steps} steps** ({steps / spe:g} epoch{'' if steps == spe else 's'} of {spe}), each {groups} rollouts; learning rate "
-        f"{given['learning_rate']:g}{adapter}. Into `{given['output_dir']}`."
+        f"**{steps} steps** ({epochs}), each {groups} rollouts; learning rate {given['learning_rate']:g}{adapter}. "
+        f"Into `{given['output_dir']}`."
     )
 
 
