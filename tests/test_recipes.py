@@ -9,7 +9,7 @@ import yaml
 from maxrl.cli import main
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(FOLDER.rglob("*.yaml"))
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "grids")
 SMALLEST = [
     *("--tiny_layers=1", "--tiny_width=16", "--tiny_heads=2", "--tiny_kv_heads=1", "--tiny_feed_forward=16"),
     *("--warm_start_max_steps=0", "--max_steps=1", "--gradient_accumulation_steps=1"),

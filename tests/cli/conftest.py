@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import datasets  # noqa: F401 — its messages go to what standard error is at its first import: here none of a test's
 import pytest
 
 
