@@ -68,13 +68,13 @@ class RayRunner:
         ray = self._connected()
         options = self.options
         threads = str(max(1, int(options.cpus)))
-        task = ray.remote(make_logged_run).options(
+        # What one run leaves in a process is not for the next one.
+        task = ray.remote(max_calls=1)(make_logged_run).options(
             name=run.name,
             num_cpus=options.cpus,
             num_gpus=options.gpus,
             resources=options.resources,
             max_retries=0,  # the grid starts a run again whose process died, as everywhere, and says so
-            max_calls=1,  # what one run leaves in a process is not for the next one
             runtime_env={"env_vars": {"OMP_NUM_THREADS": threads, "HF_HUB_DISABLE_TELEMETRY": "1"}},
         )
         fields = {**run.fields, "output_dir": str(run.folder.resolve())}

@@ -53,7 +53,8 @@ class GridWatch:
                 self._ended()
         said = f"left as it is, {remark}" if event == "left" else event
         quiet = event in ("started", "resumed", "left") or not remark
-        self.console.print(escape(f"{run.name}: {said}" if quiet else f"{run.name}: {said}: {remark}"))
+        line = f"{run.name}: {said}" if quiet else f"{run.name}: {said}: {remark}"
+        self.console.print(escape(line), soft_wrap=True)
 
     def look(self) -> None:
         """Bring the bars up to date."""
