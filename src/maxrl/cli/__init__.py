@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train a model on a task, or on a data set with reward functions",
     "eval": "sample a model on a task: pass@k with intervals, greedy accuracy",
     "compare": "train several estimators from one warm start and write a report",
-    "grid": "many runs from one spec: here, on Ray, on Slurm, on Hugging Face Jobs",
+    "grid": "many runs from one spec: here, on Ray, Slurm, Hugging Face Jobs",
     "runs": "the runs on disk: list, show, diff",
     "report": "one page on any number of runs",
     "watch": "how a run stands, in the terminal",
