@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "name: small\nrecipe: recipe.yaml\nfields: {batch_size: 4}\n"
         "axes:\n  seed: [0, 1]\n  group_size: [4, 8]\n  method: [maxrl, grpo]\n"
     )
-    assert start(folder, "undisturbed").wait() == 0
+    assert start(folder, "undisturbed").wait(timeout=900) == 0
     return folder
 
 
@@ -92,17 +92,17 @@ def test_a_grid_that_is_killed_five_times_ends_as_one_that_was_not(folder: Path)
         time.sleep(draw.random())
         workers = children.children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(timeout=900)
         _, left = psutil.wait_procs(workers, timeout=60)
         assert not left, "runs that nobody watches would be in the way of the next attempt"
         moments.append((rows(folder / "killed"), len(list((folder / "killed").glob("*/run.json")))))
     assert moments[0][0] > 0
     assert moments[-1][1] < 8, "it was done before the last kill"
-    assert start(folder, "killed").wait() == 0
+    assert start(folder, "killed").wait(timeout=900) == 0
     assert results(folder, "killed") == results(folder, "undisturbed")
     assert weights(folder, "killed") == weights(folder, "undisturbed")
     before = {path: path.stat().st_mtime_ns for path in (folder / "killed").glob("*/*") if path.is_file()}
-    assert start(folder, "killed").wait() == 0
+    assert start(folder, "killed").wait(timeout=900) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what is done is not done again"
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_is_killed_is_resumed_by_the_command_that_made_it(folder: Pat
     wait_until(lambda: rows(folder / "one-killed") >= 20, process)
     record = next(iter((folder / "one-killed").glob("*/process.json")))
     os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
-    assert process.wait() == 0
+    assert process.wait(timeout=900) == 0
     log = (folder / "one-killed.log").read_text()
     assert f"{record.parent.name}: died: its process was killed by SIGKILL" in log
     assert f"{record.parent.name}: resumed" in log
@@ -125,7 +125,7 @@ def test_on_ray_a_worker_that_is_killed_changes_nothing(folder: Path) -> None:
         path for path in (folder / "ray").glob("*/process.json") if not path.with_name("run.json").exists()
     )
     os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
-    assert process.wait() == 0
+    assert process.wait(timeout=900) == 0
     log = (folder / "ray.log").read_text()
     assert f"{record.parent.name}: died" in log
     assert f"{record.parent.name}: resumed" in log
@@ -136,12 +136,12 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(folder: Path) -> No
     process = start(folder, "stopped")
     wait_until(lambda: rows(folder / "stopped") >= 4, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 1
+    assert process.wait(timeout=900) == 1
     begun = [path.parent for path in (folder / "stopped").glob("*/metrics.jsonl")]
     assert begun
     for run in begun:
         steps = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
         assert (run / f"checkpoint-{steps}").is_dir() or (run / "run.json").is_file()
         assert not (run / "error.txt").exists()
-    assert start(folder, "stopped").wait() == 0
+    assert start(folder, "stopped").wait(timeout=900) == 0
     assert results(folder, "stopped") == results(folder, "undisturbed")
