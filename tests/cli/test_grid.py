@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from maxrl.cli import main
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
-Write = Callable[..., str]
 SPEC = """\
 name: small
 recipe: recipe.yaml

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from maxrl.errors import InputError
-from maxrl.experiments.grids.local import LocalRunner
+from maxrl.experiments.grids.local import LocalRunner, follow_file
 from maxrl.experiments.grids.places import PLACES, make_place, options_help
 from maxrl.experiments.grids.runner import GridRun, Runner
 from maxrl.experiments.grids.spec import Grid
@@ -110,7 +110,5 @@ def test_a_log_is_followed_until_its_job_ends(tmp_path: Path) -> None:
         with log.open("a") as file:
             file.write("more\n")
         return next(answers)
-
-    from maxrl.experiments.grids.local import follow_file
 
     assert list(follow_file(log, goes_on)) == ["one", "two", "more", "more", "more"]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from maxrl.errors import InputError
+from maxrl.experiments.grids.drive import check_runs
 from maxrl.experiments.grids.spec import Grid, load_grid
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -56,8 +57,6 @@ def test_the_benchmark_is_its_fourteen_jobs_under_its_names() -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (RECIPES / "grids").glob("*.yaml")))
 def test_every_committed_spec_has_runs_that_can_be_made(name: str) -> None:
-    from maxrl.experiments.grids.drive import check_runs
-
     grid = load_grid(RECIPES / "grids" / name)
     check_runs(grid)
     assert len(set(names(grid))) == len(grid.runs) > 1

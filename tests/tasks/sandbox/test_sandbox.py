@@ -35,6 +35,9 @@ from maxrl.tasks.sandbox.terms import checked_readable
 
 MODES = ["bubblewrap", "limits_only"]
 
+WORK = os.path.join("/tmp", "work")
+"""Where programs work, as they see it: inside the sandbox."""
+
 
 @pytest.fixture(params=MODES)
 def sandbox(request: pytest.FixtureRequest) -> Sandbox:
@@ -427,7 +430,7 @@ def test_paths_that_cannot_be_made_readable(sandbox: Sandbox, path: str, message
         sandbox.run(["true"], readable=[path])
 
 
-@pytest.mark.parametrize("path", ["/tmp/work", "/tmp/work/below"])
+@pytest.mark.parametrize("path", [WORK, f"{WORK}/below"])
 def test_the_working_folder_is_its_own(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "exists", lambda _: True)
     with pytest.raises(InputError, match="has its own"):
@@ -719,7 +722,7 @@ def test_command_line(as_root: bool, readable: list[str]) -> None:
     first = line.index("bwrap")
     own, before = line[first:], line[:first]
     assert own[-2:] == ["--", "inside"]
-    assert own[own.index("--file") :][:3] == ["--file", "7", "/tmp/work/a"]
+    assert own[own.index("--file") :][:3] == ["--file", "7", f"{WORK}/a"]
     if not as_root:
         assert before == []
     elif not readable:
