@@ -6,10 +6,12 @@ import time
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import maxrl
+from maxrl import engine, evaluation
 
 
 def python(code: str) -> tuple[str, float]:
@@ -39,6 +41,24 @@ def test_importing_takes_no_time() -> None:
 def test_objectives_come_without_transformers() -> None:
     used = "import maxrl, sys; maxrl.MaxRL; print(*({'torch', 'transformers', 'trl'} & sys.modules.keys()))"
     assert python(used)[0].split() == ["torch"]
+
+
+@pytest.mark.parametrize("command", ["report", "runs", "watch", "simulate", "inspect"])
+def test_what_only_reads_comes_without_transformers(command: str) -> None:
+    used = (
+        f"import sys, maxrl.cli.{command}; print(*({{'transformers', 'trl', 'peft'}} & sys.modules.keys()))"
+    )
+    assert python(used)[0].split() == []
+
+
+@pytest.mark.parametrize("room", [engine, evaluation])
+def test_a_room_offers_all_its_names_and_no_other(room: ModuleType) -> None:
+    for name in room.__all__:
+        value = getattr(room, name)
+        assert value is getattr(import_module(value.__module__), name)
+        assert value.__module__.startswith(f"{room.__name__}.")
+    with pytest.raises(AttributeError, match=f"module '{room.__name__}' has no attribute 'nonesuch'"):
+        _ = room.nonesuch
 
 
 @pytest.mark.parametrize("name", maxrl.__all__)

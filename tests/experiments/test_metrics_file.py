@@ -1,5 +1,6 @@
 """Rows on disk: added, read back, cut where a run goes on."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,10 @@ def test_a_file_is_begun_in_a_folder_that_is_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "metrics.jsonl"
     keep_rows(path, 0)
     assert path.read_text() == ""
+
+
+def test_figures_that_json_does_not_know_are_read_as_they_were_written(file: Path) -> None:
+    append_rows(file, [{"step": 3, "loss": float("nan"), "grad_norm": float("inf"), "tokens": 2**70}])
+    last = read_metrics(file)[-1]
+    assert math.isnan(last["loss"])
+    assert (last["grad_norm"], last["tokens"]) == (math.inf, 2**70)

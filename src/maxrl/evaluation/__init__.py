@@ -1,8 +1,18 @@
-"""Sample a model on a task, keep every verdict, and draw pass@k curves with intervals."""
+"""Sample a model on a task, keep every verdict, and draw pass@k curves with intervals.
+
+What samples needs transformers and is imported when it is first used; who only reads records does not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from maxrl.evaluation.curves import default_ks, pass_curve
 from maxrl.evaluation.records import Evaluation, PassAtK, ProblemCounts
-from maxrl.evaluation.sampling import EvalSettings, evaluate
+
+if TYPE_CHECKING:
+    from maxrl.evaluation.sampling import EvalSettings, evaluate
+
+_SAMPLING = ("EvalSettings", "evaluate")
 
 __all__ = [
     "EvalSettings",
@@ -13,3 +23,9 @@ __all__ = [
     "evaluate",
     "pass_curve",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _SAMPLING:
+        raise AttributeError(f"module 'maxrl.evaluation' has no attribute {name!r}")
+    return getattr(import_module("maxrl.evaluation.sampling"), name)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from maxrl.errors import InputError
 from maxrl.evaluation.files import atomic_text
 
@@ -21,13 +23,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(_row(line))
         except json.JSONDecodeError as error:
             if number < len(lines):
                 raise InputError(
                     f"{path}, line {number} is damaged ({error}); mend or remove the file"
                 ) from error
     return rows
+
+
+def _row(line: str) -> Any:
+    try:
+        return orjson.loads(line)  # a quarter of the time
+    except orjson.JSONDecodeError:  # NaN is none of its JSON, but what a diverged run logs
+        return json.loads(line)
 
 
 def keep_rows(path: Path, step: int) -> None:
