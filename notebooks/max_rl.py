@@ -18,7 +18,7 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="MaxRL on subset-sum")
 
 with app.setup:
-    from maxrl.experiments.notebook_start import leave_out_jupyter
+    from maxrl.experiments.notebooks.start import leave_out_jupyter
 
     leave_out_jupyter()
 
@@ -29,10 +29,10 @@ with app.setup:
     from rich.console import Console
 
     from maxrl.errors import InputError
-    from maxrl.experiments import notebook_plots as pictures
-    from maxrl.experiments import run_view as view
-    from maxrl.experiments import single_run
-    from maxrl.experiments.notebook_flags import or_exit, with_value
+    from maxrl.experiments.notebooks import plots as pictures
+    from maxrl.experiments.notebooks import run_view as view
+    from maxrl.experiments.notebooks import single_run
+    from maxrl.experiments.notebooks.flags import or_exit, with_value
     from maxrl.experiments.quiet import quiet_libraries
     from maxrl.objectives import ESTIMATORS
 

@@ -24,9 +24,9 @@ with app.setup:
     import marimo as mo
 
     from maxrl.errors import InputError
-    from maxrl.experiments import notebook_plots as pictures
-    from maxrl.experiments import run_view as view
-    from maxrl.experiments.notebook_flags import or_exit, read_flags
+    from maxrl.experiments.notebooks import plots as pictures
+    from maxrl.experiments.notebooks import run_view as view
+    from maxrl.experiments.notebooks.flags import or_exit, read_flags
     from maxrl.experiments.store import find_runs
 
 

@@ -23,9 +23,9 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from maxrl.experiments import notebook_plots as pictures
-    from maxrl.experiments import toy
-    from maxrl.experiments.notebook_flags import or_exit, read_flags, with_value
+    from maxrl.experiments.notebooks import plots as pictures
+    from maxrl.experiments.notebooks import toy
+    from maxrl.experiments.notebooks.flags import or_exit, read_flags, with_value
 
 
 @app.cell(hide_code=True)

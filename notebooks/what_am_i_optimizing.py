@@ -24,10 +24,10 @@ with app.setup:
     import numpy as np
 
     from maxrl.errors import InputError
-    from maxrl.experiments import estimator_view as view
-    from maxrl.experiments import notebook_plots as pictures
-    from maxrl.experiments.notebook_flags import or_exit, read_flags, with_value
-    from maxrl.experiments.toy import gradient_noise
+    from maxrl.experiments.notebooks import estimator_view as view
+    from maxrl.experiments.notebooks import plots as pictures
+    from maxrl.experiments.notebooks.flags import or_exit, read_flags, with_value
+    from maxrl.experiments.notebooks.toy import gradient_noise
     from maxrl.objectives import ESTIMATORS
 
 

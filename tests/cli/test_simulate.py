@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from maxrl.cli import main
 from maxrl.cli.simulate import spark
-from maxrl.experiments.toy import RaceSettings, ToyPolicy, race
+from maxrl.experiments.notebooks.toy import RaceSettings, ToyPolicy, race
 
 
 def simulate(capsys: pytest.CaptureFixture[str], *words: str) -> str:

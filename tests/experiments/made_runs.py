@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from maxrl.evaluation import Evaluation, PassAtK, ProblemCounts
-from maxrl.experiments.processes import record_process
+from maxrl.experiments.store.processes import record_process
 
 
 def make_run(

@@ -20,7 +20,7 @@ from maxrl.experiments.callbacks import (
     ProgressBar,
     StopOnInterrupt,
 )
-from maxrl.experiments.metrics_file import read_metrics
+from maxrl.experiments.store.metrics_file import read_metrics
 
 ARGUMENTS = cast(TrainingArguments, SimpleNamespace(world_size=1))  # all that a callback looks at
 

@@ -19,8 +19,8 @@ from maxrl.evaluation import Evaluation
 from maxrl.experiments import loggers
 from maxrl.experiments.loggers import check_loggers, logged_name
 from maxrl.experiments.logging_keys import LOG_KEYS
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.recipe import make_recipe
+from maxrl.experiments.store.metrics_file import read_metrics
 
 FIELDS = {"eval_every": 3, "log_keys": "subset_sum_benchmark", "logging_steps": 1}
 

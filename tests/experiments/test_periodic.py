@@ -13,9 +13,9 @@ from maxrl.cli import main
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.loggers import check_loggers
-from maxrl.experiments.metrics_file import append_rows, read_metrics
 from maxrl.experiments.periodic import _own_precision
 from maxrl.experiments.recipe import make_recipe
+from maxrl.experiments.store.metrics_file import append_rows, read_metrics
 
 OTHER = {"elapsed", "step_time", "epoch"}
 """What says how long something took, and of how long a run."""

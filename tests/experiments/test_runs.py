@@ -14,14 +14,14 @@ from transformers import Qwen2ForCausalLM
 from maxrl.cli import main
 from maxrl.engine import SamplingParams, SharedPrefixGenerator, TransformersGenerator
 from maxrl.errors import MaxRLError
-from maxrl.experiments.checkpoints import checkpoints
 from maxrl.experiments.data import load_data
 from maxrl.experiments.folders import claim_folder
-from maxrl.experiments.metrics_file import append_rows
 from maxrl.experiments.policies import Policy, prepare_policy
-from maxrl.experiments.pruning import prune_checkpoints
 from maxrl.experiments.recipe import make_recipe
 from maxrl.experiments.runs import complete_metrics, training_cost
+from maxrl.experiments.store.checkpoints import checkpoints
+from maxrl.experiments.store.metrics_file import append_rows
+from maxrl.experiments.store.pruning import prune_checkpoints
 
 BASE: dict[str, Any] = {
     "task": "subset_sum",

@@ -11,7 +11,7 @@ from tests.training.runs import dictated, logs
 
 from maxrl.errors import NoSignalError
 from maxrl.experiments.callbacks import DiagnosticsFile, MetricsFile
-from maxrl.experiments.metrics_file import read_metrics
+from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.objectives import CurveRL, MaxRL
 from maxrl.training.progress import STATE
 

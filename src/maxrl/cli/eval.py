@@ -16,7 +16,7 @@ from maxrl.experiments.policies import prepare_policy
 from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy
-from maxrl.experiments.weights import require_adapter, require_weights
+from maxrl.experiments.store.weights import require_adapter, require_weights
 
 EXAMPLES = """\
 examples:

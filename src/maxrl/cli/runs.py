@@ -11,9 +11,10 @@ from typing import NoReturn
 from rich.console import Console
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.experiments.checkpoints import KEPT
-from maxrl.experiments.pruning import prune_runs, size_text
-from maxrl.experiments.run_tables import (
+from maxrl.experiments.store import StoredRun, find_runs
+from maxrl.experiments.store.checkpoints import KEPT
+from maxrl.experiments.store.pruning import prune_runs, size_text
+from maxrl.experiments.store.tables import (
     SORTS,
     differences_table,
     run_differences,
@@ -22,7 +23,6 @@ from maxrl.experiments.run_tables import (
     select_runs,
     sorted_rows,
 )
-from maxrl.experiments.store import StoredRun, find_runs
 
 HELP = f"""\
 usage: maxrl runs list [FOLDERS…] [--state STATE] [--where FIELD=VALUE …] [--sort ORDER] [--json]
@@ -121,7 +121,7 @@ def _show(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     run = _one_run(given.run)
     # Defaults are TRL's, too, whose import takes longer than everything else here: `list` does without.
-    view = import_module("maxrl.experiments.run_details")
+    view = import_module("maxrl.experiments.store.details")
     details = view.run_details(run)
     if given.json:
         print(json.dumps(details, indent=1, default=str))

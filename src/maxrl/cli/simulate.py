@@ -15,8 +15,8 @@ from rich.text import Text
 
 from maxrl.cli.inspect_tables import folded, order_label
 from maxrl.errors import InputError
-from maxrl.experiments.toy import Array, Lane, RaceSettings, ToyPolicy, race
-from maxrl.experiments.toy_plots import draw_race
+from maxrl.experiments.notebooks.toy import Array, Lane, RaceSettings, ToyPolicy, race
+from maxrl.experiments.notebooks.toy_plots import draw_race
 
 SUFFIXES = (".svg", ".png", ".pdf")
 DEFAULTS = RaceSettings()

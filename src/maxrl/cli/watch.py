@@ -8,7 +8,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from maxrl.errors import InputError
-from maxrl.experiments.watch import watch
+from maxrl.experiments.store.watch import watch
 
 DESCRIPTION = """\
 How a run stands, read from its folder: progress, success rate, live groups,

@@ -14,8 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.interrupts import InterruptWatch
-from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
 from maxrl.experiments.pages import new_progress
+from maxrl.experiments.store.metrics_file import append_rows, keep_rows, read_metrics
 from maxrl.training import MaxRLTrainer
 
 

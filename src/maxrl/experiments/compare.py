@@ -25,13 +25,13 @@ from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.data import load_data
 from maxrl.experiments.environment import computing_on, runs_environment
 from maxrl.experiments.folders import differing_fields, run_record
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Fields, Recipe, folder_name, make_recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import Comparison, RunRecord
 from maxrl.experiments.report import write_report
 from maxrl.experiments.runs import announce_warm_start, evaluate_policy, training_cost
+from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.experiments.workers import Job, run_jobs
 from maxrl.objectives import AnyEstimator
 

@@ -11,12 +11,12 @@ import yaml
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text, remove_stale_partials
-from maxrl.experiments.checkpoints import WEIGHTS, is_complete, last_checkpoint
-from maxrl.experiments.metrics_file import read_metrics
-from maxrl.experiments.processes import PROCESS_FILE
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
 from maxrl.experiments.store import ERROR_FILE, EVALS_FILE, LATEST_FILE
+from maxrl.experiments.store.checkpoints import WEIGHTS, is_complete, last_checkpoint
+from maxrl.experiments.store.metrics_file import read_metrics
+from maxrl.experiments.store.processes import PROCESS_FILE
 
 TENSORBOARD = "tensorboard"
 """Folder in a run's that TensorBoard reads."""

@@ -23,9 +23,9 @@ from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.environment import installed_version
 from maxrl.experiments.folders import TENSORBOARD, WANDB_FILE
 from maxrl.experiments.logging_keys import LOG_KEYS
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.store import EVALS_FILE
+from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.training import MaxRLTrainer
 
 OURS = ("tensorboard", "wandb", "trackio")

@@ -13,9 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from maxrl.engine import Completion, Generator, SamplingParams
 from maxrl.evaluation import evaluate
 from maxrl.experiments.callbacks import MetricsFile
-from maxrl.experiments.metrics_file import append_rows, keep_rows
 from maxrl.experiments.policies import Policy
 from maxrl.experiments.recipe import Recipe
+from maxrl.experiments.store.metrics_file import append_rows, keep_rows
 from maxrl.training import MaxRLTrainer
 
 

@@ -19,9 +19,9 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from maxrl.errors import InputError, unknown_name
 from maxrl.evaluation import EvalSettings
-from maxrl.experiments.checkpoints import KEPT
 from maxrl.experiments.logging_keys import LOG_KEYS
 from maxrl.experiments.mixtures import make_mixture, resolve_tasks, settings_of, tiny_defaults
+from maxrl.experiments.store.checkpoints import KEPT
 from maxrl.models import TinyModel
 from maxrl.tasks import TASKS, Task, get_task, task_class
 from maxrl.training import MaxRLConfig

@@ -42,16 +42,16 @@ from maxrl.experiments.environment import device_name, read_environment, write_e
 from maxrl.experiments.folders import claim_folder, run_record, write_recipe
 from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.loggers import Loggers, check_loggers
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.periodic import EvaluatesWhileTraining
 from maxrl.experiments.policies import Policy, prepare_policy
-from maxrl.experiments.processes import record_process
-from maxrl.experiments.pruning import prune_checkpoints
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.experiments.store import EVALS_FILE, LATEST_FILE
+from maxrl.experiments.store.metrics_file import read_metrics
+from maxrl.experiments.store.processes import record_process
+from maxrl.experiments.store.pruning import prune_checkpoints
 from maxrl.tasks.mixture import Mixture
 from maxrl.training import MaxRLTrainer
 

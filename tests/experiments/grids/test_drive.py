@@ -14,7 +14,7 @@ from maxrl.experiments.grids.drive import DEATHS, cancel, drive, status, submit
 from maxrl.experiments.grids.ledger import note_job, only_one, open_grid, read_jobs, write_plan
 from maxrl.experiments.grids.runner import GridRun, JobReport
 from maxrl.experiments.grids.spec import Grid
-from maxrl.experiments.processes import record_process
+from maxrl.experiments.store.processes import record_process
 
 
 class ScriptedPlace:

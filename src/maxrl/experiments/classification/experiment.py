@@ -23,9 +23,9 @@ from maxrl.experiments.classification.report import write_report
 from maxrl.experiments.classification.run import CHECKPOINT, Diverged, Run, Watch, train_run
 from maxrl.experiments.classification.summary import Results, RunResult
 from maxrl.experiments.environment import runs_environment, settle_threads
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.recipe import Fields, folder_name, to_yaml
+from maxrl.experiments.store.metrics_file import read_metrics
 
 ERROR_FILE = "error.txt"
 

@@ -31,7 +31,7 @@ from maxrl.experiments.classification.models import build_model
 from maxrl.experiments.classification.objective import Arm, Objective, weighted_loss
 from maxrl.experiments.environment import write_environment
 from maxrl.experiments.interrupts import Interrupted, InterruptWatch
-from maxrl.experiments.metrics_file import append_rows, keep_rows
+from maxrl.experiments.store.metrics_file import append_rows, keep_rows
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -21,8 +21,8 @@ from rich.console import Console
 from maxrl.errors import InputError
 from maxrl.experiments.grids.work import make_run, run_from_environment
 from maxrl.experiments.interrupts import Interrupted
-from maxrl.experiments.processes import PROCESS_FILE
 from maxrl.experiments.quiet import quiet_libraries
+from maxrl.experiments.store.processes import PROCESS_FILE
 
 MIRROR_VARIABLE = "MAXRL_MIRROR"
 """Environment variable that names the folder, on the mount, that a run is mirrored to and restored from."""

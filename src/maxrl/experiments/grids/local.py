@@ -13,7 +13,7 @@ import torch
 from maxrl.engine import available_cores
 from maxrl.errors import InputError
 from maxrl.experiments.grids.runner import GridRun, JobReport
-from maxrl.experiments.processes import RunProcess, this_machine
+from maxrl.experiments.store.processes import RunProcess, this_machine
 from maxrl.experiments.workers import Job, start_worker
 
 LOG_FILE = "log.txt"

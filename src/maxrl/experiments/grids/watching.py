@@ -9,8 +9,8 @@ from rich.markup import escape
 from maxrl.experiments.grids.drive import Event
 from maxrl.experiments.grids.runner import GridRun
 from maxrl.experiments.grids.spec import Grid
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.pages import new_progress
+from maxrl.experiments.store.metrics_file import read_metrics
 
 _ENDS = ("done", "failed", "died", "cancelled")
 

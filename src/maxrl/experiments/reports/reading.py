@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from maxrl.errors import InputError
 from maxrl.evaluation.records import Evaluation
 from maxrl.experiments.intervals import Array
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.store import State, StoredRun
+from maxrl.experiments.store.metrics_file import read_metrics
 
 METRICS = (
     "success_rate",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from maxrl.experiments.toy import Array, Lane
+from maxrl.experiments.notebooks.toy import Array, Lane
 
 Colour = Callable[[int], str]
 

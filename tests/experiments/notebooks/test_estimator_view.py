@@ -5,14 +5,14 @@ import math
 import pytest
 
 from maxrl.errors import InputError
-from maxrl.experiments.estimator_view import (
+from maxrl.experiments.notebooks.estimator_view import (
     advantage_rows,
     noise_rows,
     signal_to_noise,
     view_estimator,
     with_references,
 )
-from maxrl.experiments.toy import gradient_noise
+from maxrl.experiments.notebooks.toy import gradient_noise
 from maxrl.objectives import ESTIMATORS, effective_weight, second_moment, utility
 
 NEEDS = {"pass_at_k": 5, "mmpo": 4}

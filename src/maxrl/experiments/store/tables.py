@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.experiments.processes import file_times
 from maxrl.experiments.store import StoredRun
+from maxrl.experiments.store.processes import file_times
 from maxrl.experiments.wording import duration, plain
 
 Row = dict[str, Any]

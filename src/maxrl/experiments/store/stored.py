@@ -15,8 +15,8 @@ import yaml
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments.environment import read_environment
-from maxrl.experiments.metrics_file import read_metrics
-from maxrl.experiments.processes import PROCESS_FILE, at_work
+from maxrl.experiments.store.metrics_file import read_metrics
+from maxrl.experiments.store.processes import PROCESS_FILE, at_work
 
 State = Literal["done", "running", "failed", "stopped"]
 """`done`: evaluated, `run.json` is there. `running`: a process makes it. `failed`: it ended with an error of its own,

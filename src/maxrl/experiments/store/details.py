@@ -12,12 +12,12 @@ from rich.text import Text
 
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
-from maxrl.experiments.checkpoints import checkpoints, is_complete
-from maxrl.experiments.processes import recorded_process
-from maxrl.experiments.pruning import folder_size, size_text
 from maxrl.experiments.recipe import recipe_classes
-from maxrl.experiments.run_tables import STYLES, age, last_change
 from maxrl.experiments.store import StoredRun
+from maxrl.experiments.store.checkpoints import checkpoints, is_complete
+from maxrl.experiments.store.processes import recorded_process
+from maxrl.experiments.store.pruning import folder_size, size_text
+from maxrl.experiments.store.tables import STYLES, age, last_change
 from maxrl.experiments.wording import duration, plain
 
 _SEEDS = ("seed", "task_seed", "eval_seed", "warm_start_seed", "data_seed")

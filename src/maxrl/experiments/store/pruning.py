@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maxrl.errors import unknown_name
-from maxrl.experiments.checkpoints import KEPT, WEIGHTS, checkpoints, last_checkpoint
 from maxrl.experiments.store import StoredRun
+from maxrl.experiments.store.checkpoints import KEPT, WEIGHTS, checkpoints, last_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation, PassAtK
 from maxrl.experiments import plots
-from maxrl.experiments.metrics_file import read_metrics
-from maxrl.experiments.notebook_plots import figure
+from maxrl.experiments.notebooks.plots import figure
+from maxrl.experiments.notebooks.toy_plots import legend_above
 from maxrl.experiments.store import StoredRun
-from maxrl.experiments.toy_plots import legend_above
+from maxrl.experiments.store.metrics_file import read_metrics
 
 VERDICTS = ("all", "success", "failure", "no verdict")
 """What samples can be filtered by."""

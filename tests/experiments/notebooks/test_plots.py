@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from maxrl.errors import InputError
-from maxrl.experiments import notebook_plots as pictures
-from maxrl.experiments.notebook_flags import or_exit, read_flags, with_value
-from maxrl.experiments.toy import RaceSettings, race
+from maxrl.experiments.notebooks import plots as pictures
+from maxrl.experiments.notebooks.flags import or_exit, read_flags, with_value
+from maxrl.experiments.notebooks.toy import RaceSettings, race
 
 
 def test_a_figure_brings_the_colours_of_both_themes() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from maxrl.experiments.processes import (
+from maxrl.experiments.store.processes import (
     PROCESS_FILE,
     RECENT,
     RunProcess,

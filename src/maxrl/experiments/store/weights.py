@@ -9,9 +9,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
 from maxrl.errors import InputError
-from maxrl.experiments.checkpoints import checkpoints, last_checkpoint
 from maxrl.experiments.folders import stage_folders
 from maxrl.experiments.store import StoredRun, is_run
+from maxrl.experiments.store.checkpoints import checkpoints, last_checkpoint
 
 ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 FULL = (

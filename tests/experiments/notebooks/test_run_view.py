@@ -9,7 +9,7 @@ import pytest
 
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation, PassAtK, ProblemCounts
-from maxrl.experiments import run_view
+from maxrl.experiments.notebooks import run_view
 from maxrl.experiments.store import StoredRun, find_runs
 
 

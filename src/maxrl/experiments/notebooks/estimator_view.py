@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maxrl.errors import InputError
-from maxrl.experiments.toy import Noise, gradient_noise
+from maxrl.experiments.notebooks.toy import Noise, gradient_noise
 from maxrl.objectives import (
     Estimator,
     EstimatorWithMemory,

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments import plots
-from maxrl.experiments.toy import Array, Lane, RaceSettings, expected_gradient
-from maxrl.experiments.toy_plots import (
+from maxrl.experiments.notebooks.toy import Array, Lane, RaceSettings, expected_gradient
+from maxrl.experiments.notebooks.toy_plots import (
     draw_masses,
     draw_race,
     draw_weights,

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from maxrl.errors import InputError
-from maxrl.experiments.recipe import make_recipe
-from maxrl.experiments.single_run import (
+from maxrl.experiments.notebooks.single_run import (
     HELP,
     Progress,
     SingleRun,
@@ -17,8 +16,9 @@ from maxrl.experiments.single_run import (
     parse_single_run,
     single_run_fields,
 )
+from maxrl.experiments.recipe import make_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "subset_sum_qwen.yaml"
+RECIPE = Path(__file__).parents[3] / "recipes" / "subset_sum_qwen.yaml"
 
 
 def fields_of(*words: str) -> dict[str, Any]:

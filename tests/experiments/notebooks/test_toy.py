@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from maxrl.errors import InputError
-from maxrl.experiments import toy
-from maxrl.experiments.toy import Lane, RaceSettings, ToyPolicy, expected_gradient, gradient_noise, race
+from maxrl.experiments.notebooks import toy
+from maxrl.experiments.notebooks.toy import (
+    Lane,
+    RaceSettings,
+    ToyPolicy,
+    expected_gradient,
+    gradient_noise,
+    race,
+)
 from maxrl.objectives import GRPO, MaxRL, analyse, as_estimator, effective_weight, utility
 
 NAMES = ("maxrl", "grpo", "rloo", "reinforce", "maxrl(order=3)", "maxrl(no_success='penalize')")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maxrl.errors import InputError
-from maxrl.experiments.metrics_file import append_rows, keep_rows, read_metrics
+from maxrl.experiments.store.metrics_file import append_rows, keep_rows, read_metrics
 
 ROWS = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "note": "a\nb ü"}, {"step": 2, "eval": 1.0}]
 

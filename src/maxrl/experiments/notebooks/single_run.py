@@ -21,9 +21,9 @@ from maxrl.experiments.environment import settle_threads
 from maxrl.experiments.fields import read_fields
 from maxrl.experiments.folders import clear_folder, differing_fields
 from maxrl.experiments.grids.work import make_run
-from maxrl.experiments.metrics_file import read_metrics
 from maxrl.experiments.recipe import Fields, folder_name, make_recipe
 from maxrl.experiments.store import StoredRun
+from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.experiments.workers import Job, run_jobs
 from maxrl.objectives import ESTIMATORS
 

@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from maxrl.experiments.checkpoints import last_checkpoint
-from maxrl.experiments.run_tables import STYLES, age, distinct_names
 from maxrl.experiments.store import StoredRun, find_runs
+from maxrl.experiments.store.checkpoints import last_checkpoint
+from maxrl.experiments.store.tables import STYLES, age, distinct_names
 from maxrl.experiments.wording import count, duration
 
 RECENT_ROWS = 20
