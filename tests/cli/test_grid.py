@@ -129,6 +129,11 @@ def test_jobs_elsewhere_are_printed_with_their_ids_and_not_started_twice(
         ("queued", "slurm", "4001"),
         ("queued", "slurm", "4002"),
     ]
+    record = workplace / "out" / "jobs.json"
+    jobs = json.loads(record.read_text())
+    jobs["tiny-maxrl-n3-bs2-gs4"]["place"] = "local"
+    record.write_text(json.dumps(jobs))
+    # Of a grid in several places a run that is named is asked for where it was given to.
     assert main(["grid", "cancel", "out", "tiny-grpo-n3-bs2-gs4"]) == 0
     assert fake_slurm.jobs(cluster)["4002"]["state"].startswith("CANCELLED")
     assert fake_slurm.jobs(cluster)["4001"]["state"] == "PENDING"

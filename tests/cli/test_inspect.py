@@ -324,7 +324,7 @@ def test_rewards_may_begin_with_a_minus(words: list[str], capsys: pytest.Capture
         (["--batch", "1,0;1,x"], "--batch must be numbers separated by commas, but has 'x'"),
         (["--batch", ""], "--batch must be numbers separated by commas, but has ''"),
         (["--batch", "-1,0"], "not defined on negative rewards"),
-        (["--bogus"], "unrecognized arguments: --bogus (maxrl inspect --help shows what there is)"),
+        (["--bogus"], "unrecognized arguments: --bogus (`maxrl inspect --help` explains)"),
         (["--est", "grpo"], "unrecognized arguments: --est grpo"),
         (["grpo"], "unrecognized arguments: grpo"),
     ],

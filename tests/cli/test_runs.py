@@ -91,7 +91,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(
         (["list", "--sort", "pass"], "unknown order 'pass'; did you mean"),
         (["list", "--where", "num_generation=4"], "did you mean 'num_generations'?: no run here has it"),
         (["list", "--where", "seed"], "--where takes field=value, but got 'seed'"),
-        (["list", "--stat"], "unrecognized arguments: --stat (`maxrl runs --help` explains)"),
+        (["list", "--stat"], "unrecognized arguments: --stat (`maxrl runs list --help` explains)"),
         (["list", "nowhere"], "nowhere is no folder"),
         (["show", "runs"], "runs holds 4 runs: name one of them, such as runs/a-done"),
         (["diff", "runs/a-done"], "the following arguments are required: b"),

@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
         raise InputError(f"grid {action} is about all runs; unexpected word '{named[1]}'")
     if strangers := [name for name in named[1:] if name not in {run.name for run in grid.runs}]:
         raise unknown_name("run of the grid", strangers[0], [run.name for run in grid.runs])
-    place = make_place(given or _used(grid) or "local", grid, options)
+    place = make_place(given or _used(grid, named[1:]) or "local", grid, options)
     if action == "plan" or "--dry-run" in flags:
         return _plan(grid, place, flags)
     if action == "run":
@@ -191,14 +191,16 @@ def _collect(grid: Grid, place: Runner, spec: str, console: Console) -> int:
     missing = len(grid.runs) - len(runs)
     if missing:
         console.print(f"{missing} of {len(grid.runs)} runs have left nothing yet")
-    html, _ = reports.report_runs(runs, grid.folder, title=grid.name, command=f"maxrl grid run {spec}")
+    html, _ = reports.report_runs(
+        runs, grid.folder, title=grid.name, command=f"maxrl grid run {spec} && maxrl grid collect {spec}"
+    )
     print(f"report: {html}")
     return 0
 
 
-def _used(grid: Grid) -> str | None:
-    """Where the grid's runs were given to, if to one place only."""
-    places = {job.place for name, job in read_jobs(grid.folder).items()}
+def _used(grid: Grid, names: Sequence[str]) -> str | None:
+    """Where runs (all, where none is named) were given to, if to one place only."""
+    places = {job.place for name, job in read_jobs(grid.folder).items() if not names or name in names}
     return places.pop() if len(places) == 1 else None
 
 

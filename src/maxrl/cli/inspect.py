@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
+from maxrl.cli.common import CommandParser
 from maxrl.cli.inspect_plots import SUFFIXES, draw
 from maxrl.cli.inspect_tables import advantage_table, exact_table, weight_table
 from maxrl.errors import InputError
@@ -75,11 +76,6 @@ class Chosen:
     """Name, what it is given its state, formula."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (maxrl inspect --help shows what there is)")
-
-
 def run(argv: Sequence[str]) -> int:
     """Print what the estimators optimise, or their advantages."""
     options = _parser().parse_args(_joined(argv))
@@ -107,13 +103,11 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="maxrl inspect",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     known = ", ".join(ESTIMATORS)
     parser.add_argument(

@@ -1,11 +1,10 @@
 """`maxrl report`."""
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from maxrl.cli.common import CommandParser
 from maxrl.errors import InputError
 from maxrl.experiments.reports import report_runs
 from maxrl.experiments.reports.reading import common_folder
@@ -28,12 +27,10 @@ examples:
 
 def run(argv: Sequence[str]) -> int:
     """Write the page and print its path."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="maxrl report",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("runs", nargs="*", metavar="RUNS", type=Path, help="folders of runs")
     parser.add_argument(
@@ -74,10 +71,3 @@ def _default_folder(given: Sequence[Path], folders: Sequence[Path]) -> Path:
     if (folder / "comparison.json").is_file():
         return folder / "report"
     return folder
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see maxrl report --help")

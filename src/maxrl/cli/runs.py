@@ -1,15 +1,14 @@
 """`maxrl runs`."""
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from maxrl.cli.common import CommandParser
 from maxrl.errors import InputError, unknown_name
 from maxrl.experiments.store import StoredRun, find_runs
 from maxrl.experiments.store.checkpoints import KEPT
@@ -64,13 +63,8 @@ def run(argv: Sequence[str]) -> int:
     return actions[argv[0]](argv[1:])
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (`maxrl runs --help` explains)")
-
-
-def _parser(action: str) -> _Parser:
-    return _Parser(prog=f"maxrl runs {action}", allow_abbrev=False, add_help=False)
+def _parser(action: str) -> CommandParser:
+    return CommandParser(prog=f"maxrl runs {action}", add_help=False)
 
 
 def _found(folders: Sequence[Path]) -> list[StoredRun]:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 from matplotlib.figure import Figure
 from rich import box
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from maxrl.cli.common import CommandParser
 from maxrl.cli.inspect_tables import folded, order_label
 from maxrl.errors import InputError
 from maxrl.experiments.notebooks.toy import Array, Lane, RaceSettings, ToyPolicy, race
@@ -55,11 +55,6 @@ examples:
 The same with sliders: marimo run notebooks/toy_simulation.py"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (maxrl simulate --help shows what there is)")
-
-
 def run(argv: Sequence[str]) -> int:
     """Run the race; print a table, or JSON, and draw it if asked to."""
     options = _parser().parse_args(_with_values_joined(argv))
@@ -84,13 +79,11 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="maxrl simulate",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--estimators",

@@ -1,12 +1,11 @@
 """`maxrl watch`."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from maxrl.cli.common import CommandParser
 from maxrl.errors import InputError
 from maxrl.experiments.store.watch import watch
 
@@ -25,19 +24,12 @@ examples:
   maxrl watch runs/demo/maxrl-seed0 --once"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (`maxrl watch --help` explains)")
-
-
 def run(argv: Sequence[str]) -> int:
     """Watch until the run ends, or for one look."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="maxrl watch",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "run",

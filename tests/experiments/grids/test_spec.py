@@ -105,6 +105,17 @@ def test_axes_multiply_in_the_specs_order_and_exclude_takes_away(load: Load) -> 
     ]
 
 
+def test_where_runs_go_is_asked_for_or_said_in_the_spec_or_follows_from_its_name(
+    load: Load, tmp_path: Path
+) -> None:
+    assert load(RECIPE, axes={"seed": [0]}).folder == Path("runs/spec")
+    assert load(RECIPE, name="mine", axes={"seed": [0]}).folder == Path("runs/mine")
+    grid = load(RECIPE, name="mine", output_dir="said", axes={"seed": [0]})
+    assert grid.folder == Path("said")
+    assert grid.runs[0].folder.parent == Path("said")
+    assert load_grid(tmp_path / "spec.yaml", output_dir="asked").folder == Path("asked")
+
+
 def test_axes_beyond_the_convention_are_suffixes_and_no_others(load: Load) -> None:
     grid = load(
         RECIPE,

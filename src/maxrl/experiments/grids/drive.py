@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from maxrl.errors import InputError, MaxRLError
+from maxrl.errors import InputError
 from maxrl.experiments.data import load_data
 from maxrl.experiments.folders import FREE_ON_RESUME, LENGTH, differing_fields
 from maxrl.experiments.grids.ledger import StartedJob, adopt_job, note_job, read_jobs
@@ -252,10 +252,8 @@ def _stop(grid: Grid, place: Runner, flying: Mapping[str, GridRun]) -> None:
 
 
 def cancel(grid: Grid, place: Runner, names: Sequence[str]) -> list[str]:
-    """Ask the jobs of runs (of all, where none is named) to end; the names of those that were at work."""
+    """Ask the jobs of runs of the grid (of all, where none is named) to end; the names of those that were at work."""
     found = {entry.run.name: entry for entry in status(grid, place)}
-    if strangers := [name for name in names if name not in found]:
-        raise MaxRLError(f"the grid has no run {', '.join(strangers)}")
     asked: list[str] = []
     for name in names or found:
         entry = found[name]

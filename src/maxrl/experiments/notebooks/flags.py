@@ -15,7 +15,9 @@ Flags = Mapping[str, tuple[Any, str]]
 """Name → default, whose type is the option's, and help."""
 
 
-class _Parser(argparse.ArgumentParser):
+class ScriptParser(argparse.ArgumentParser):
+    """Options of a notebook run as a script, whose errors are `InputError`s."""
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (-- --help shows what there is)")
 
@@ -33,7 +35,7 @@ def read_flags(argv: Sequence[str], prog: str, description: str, flags: Flags) -
         InputError: an unknown option, or a value of the wrong type.
         SystemExit: `--help`, after it was printed.
     """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = ScriptParser(prog=prog, description=description, allow_abbrev=False)
     for name, (default, what) in flags.items():
         shown = f"{what} (default {default})" if default not in (None, "") else what
         parser.add_argument(

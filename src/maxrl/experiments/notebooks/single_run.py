@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,6 +21,7 @@ from maxrl.experiments.environment import settle_threads
 from maxrl.experiments.fields import read_fields
 from maxrl.experiments.folders import clear_folder, differing_fields
 from maxrl.experiments.grids.work import make_run
+from maxrl.experiments.notebooks.flags import ScriptParser
 from maxrl.experiments.recipe import Fields, folder_name, make_recipe
 from maxrl.experiments.store import StoredRun
 from maxrl.experiments.store.metrics_file import read_metrics
@@ -111,11 +112,6 @@ examples:
 A run that is done is shown again, not made again; one that was interrupted goes on. --overwrite makes it anew."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (-- --help shows what there is)")
-
-
 def parse_single_run(argv: Sequence[str]) -> tuple[SingleRun, bool]:
     """What a command line asks for, and whether to make a run anew that is done.
 
@@ -123,7 +119,7 @@ def parse_single_run(argv: Sequence[str]) -> tuple[SingleRun, bool]:
         InputError: an unknown option, or a value out of range.
         SystemExit: `--help`, after it was printed.
     """
-    parser = _Parser(
+    parser = ScriptParser(
         prog="max_rl.py",
         description="Train one model on subset-sum with one advantage estimator; success before, while and after.",
         epilog=EXAMPLES,
