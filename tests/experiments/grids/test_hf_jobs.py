@@ -324,7 +324,7 @@ def test_no_flavor_for_other_models(model: str, server: JobsServer, tmp_path: Pa
     with pytest.raises(InputError, match="choose hardware with flavor"):
         flavor_for({"model_name_or_path": model})
     runner = a_runner(server, tmp_path, flavor="h200x8")
-    assert runner.flavor(a_run(tmp_path, "r", model_name_or_path=model)) == "h200x8"
+    assert runner.device(a_run(tmp_path, "r", model_name_or_path=model)) == "h200x8"
 
 
 def test_durations() -> None:

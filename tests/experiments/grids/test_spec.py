@@ -116,6 +116,13 @@ def test_where_runs_go_is_asked_for_or_said_in_the_spec_or_follows_from_its_name
     assert load_grid(tmp_path / "spec.yaml", output_dir="asked").folder == Path("asked")
 
 
+def test_what_a_recipe_says_of_its_own_folder_is_not_the_grids(load: Load) -> None:
+    recipe = {**RECIPE, "output_dir": "own", "overwrite_output_dir": True, "resume_from_checkpoint": "true"}
+    (run,) = load(recipe, axes={"seed": [0]}).runs
+    assert run.folder == Path("runs/spec") / run.name
+    assert {"overwrite_output_dir", "resume_from_checkpoint"}.isdisjoint(run.fields)
+
+
 def test_axes_beyond_the_convention_are_suffixes_and_no_others(load: Load) -> None:
     grid = load(
         RECIPE,
@@ -218,6 +225,29 @@ def test_mistakes_are_named(load: Load, spec: dict[str, Any], says: str) -> None
         load(RECIPE, **spec)
     assert says in str(caught.value)
     assert "spec.yaml" in str(caught.value)
+
+
+def test_labels_that_are_numbers_are_excluded_by_them(load: Load) -> None:
+    sizes = {3: {"num_elements": 3}, 4: {"num_elements": 4}}
+    grid = load(RECIPE, axes={"size": sizes, "seed": [0, 1]}, exclude=[{"size": 3, "seed": 1}])
+    assert names(grid) == [
+        "tiny-maxrl-n3-bs4-gs8-seed0",
+        "tiny-maxrl-n4-bs4-gs8-seed0",
+        "tiny-maxrl-n4-bs4-gs8-seed1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (("a b", "a-b"), "both be called tiny-maxrl-n6-bs4-gs8-a-b"),
+        (("a", "b" * 200), "give the axes' values labels"),
+    ],
+)
+def test_names_that_cannot_be_folders_are_refused(load: Load, labels: tuple[str, str], says: str) -> None:
+    axis = {label: {"learning_rate": 1e-3 * number} for number, label in enumerate(labels, 1)}
+    with pytest.raises(InputError, match=says):
+        load(RECIPE, axes={"rate": axis})
 
 
 def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path) -> None:

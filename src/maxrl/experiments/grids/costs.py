@@ -30,9 +30,11 @@ PEAK_FLOPS = {
 }
 """Dense 16-bit peak of a device, as its maker states it; of a CPU what two cores of ours reach."""
 
-UTILISATION = 0.05
-"""Of the peak while training with rollouts: sampling is bound by memory. A guess, good to a factor of about five."""
+UTILISATION = {"cpu": 0.5}
+"""Of the peak while training with rollouts: a processor computes all the time, an accelerator waits for its memory while
+sampling (`OTHER_UTILISATION`). Guesses, good to a factor of about five."""
 
+OTHER_UTILISATION = 0.05
 
 START_SECONDS = 15.0
 STEP_SECONDS = 0.1
@@ -57,13 +59,14 @@ class RunCost:
 
 
 def estimate(
-    runs: Sequence[GridRun], *, device: str = "cpu", done: Iterable[StoredRun] = ()
+    runs: Sequence[GridRun], *, device: str | None = "cpu", done: Iterable[StoredRun] = ()
 ) -> list[RunCost]:
     """The cost of every run.
 
     Args:
         runs: of the grid.
-        device: a key of `PEAK_FLOPS`, or the name of hardware that holds one (`a10g-small`).
+        device: a key of `PEAK_FLOPS`, or the name of hardware that holds one (`a10g-small`); of others, and where it is
+            None, nothing is known but what `done` tells.
         done: finished runs, of this grid or others, whose time counts.
     """
     rates = _measured(done)
@@ -80,7 +83,7 @@ def model_parameters(recipe: Recipe) -> float | None:
     return named_parameters(recipe.model_name)
 
 
-def _cost(run: GridRun, device: str, rates: dict[tuple[Any, ...], float]) -> RunCost:
+def _cost(run: GridRun, device: str | None, rates: dict[tuple[Any, ...], float]) -> RunCost:
     stages = run.fields.get("stages")
     parts = [{**run.fields, **own} for own in stages] if stages else [run.fields]
     costs = [
@@ -99,7 +102,7 @@ def _cost(run: GridRun, device: str, rates: dict[tuple[Any, ...], float]) -> Run
     )
 
 
-def _single(recipe: Recipe, device: str, rates: dict[tuple[Any, ...], float]) -> RunCost:
+def _single(recipe: Recipe, device: str | None, rates: dict[tuple[Any, ...], float]) -> RunCost:
     training = recipe.training
     parameters = model_parameters(recipe)
     if training.max_steps <= 0:
@@ -111,11 +114,8 @@ def _single(recipe: Recipe, device: str, rates: dict[tuple[Any, ...], float]) ->
     rate = rates.get(_kind(recipe.given))
     if rate is not None:
         seconds, measured = START_SECONDS + rollouts * rate, True
-    elif parameters is not None:
-        peak = next(
-            (flops for name, flops in PEAK_FLOPS.items() if name in device.lower()), PEAK_FLOPS["cpu"]
-        )
-        seconds = FLOPS_PER_TOKEN * parameters * tokens / (peak * UTILISATION)
+    elif parameters is not None and (speed := _speed(device)) is not None:
+        seconds = FLOPS_PER_TOKEN * parameters * tokens / speed
         seconds += START_SECONDS + STEP_SECONDS * training.max_steps
     return RunCost(
         steps=training.max_steps,
@@ -125,6 +125,14 @@ def _single(recipe: Recipe, device: str, rates: dict[tuple[Any, ...], float]) ->
         seconds=seconds,
         measured=measured,
     )
+
+
+def _speed(device: str | None) -> float | None:
+    """Operations a second that training reaches there; None where the hardware is none we know."""
+    for name, peak in PEAK_FLOPS.items():
+        if device is not None and name in device.lower():
+            return peak * UTILISATION.get(name, OTHER_UTILISATION)
+    return None
 
 
 def _kind(fields: dict[str, Any]) -> tuple[Any, ...]:

@@ -78,8 +78,8 @@ class HfJobsRunner:
         """None: the service keeps the queue."""
         return None
 
-    def flavor(self, run: GridRun) -> str:
-        """Hardware of a run's job."""
+    def device(self, run: GridRun) -> str:
+        """Flavor of a run's job."""
         return flavor_for(run.fields) if self.options.flavor == "auto" else self.options.flavor
 
     def start(self, run: GridRun) -> str:
@@ -227,7 +227,7 @@ class HfJobsRunner:
                 RUN_VARIABLE: json.dumps(fields, ensure_ascii=False),
                 MIRROR_VARIABLE: f"{MOUNT}/{self._path(run)}",
             },
-            "flavor": self.flavor(run),
+            "flavor": self.device(run),
             **({"secrets": dict(secrets)} if secrets else {}),
             "timeoutSeconds": seconds(options.timeout),
             **({"attempts": options.attempts} if options.attempts > 1 else {}),

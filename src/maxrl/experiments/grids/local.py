@@ -59,6 +59,10 @@ class LocalRunner:
             return self.options.jobs
         return 1 if torch.accelerator.is_available() else available_cores()
 
+    def device(self, run: GridRun) -> str:
+        """This machine's GPU where it has one."""
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
     def threads(self, run: GridRun) -> int:
         """Threads of a run's process."""
         return (

@@ -59,6 +59,10 @@ class RayRunner:
         """Ray keeps the queue."""
         return
 
+    def device(self, run: GridRun) -> str | None:
+        """Which GPUs the cluster has is not known here."""
+        return None if self.options.gpus else "cpu"
+
     def start(self, run: GridRun) -> str:
         """Hand the run to Ray; a task of its own process, which Ray starts where there is room.
 

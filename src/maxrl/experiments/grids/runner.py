@@ -49,6 +49,10 @@ class Runner(Protocol):
         """How many jobs are started at a time; None where the place keeps the queue."""
         ...
 
+    def device(self, run: GridRun) -> str | None:
+        """What the run computes on there (`cpu`, a GPU's or a machine's name); None where the place alone knows."""
+        ...
+
     def start(self, run: GridRun) -> str:
         """Start a run, or go on with what an earlier job left of it; the job's id, as the place names it.
 

@@ -166,6 +166,10 @@ class SlurmRunner:
         """None: Slurm keeps the queue."""
         return None
 
+    def device(self, run: GridRun) -> str | None:
+        """Which GPUs the cluster has is not known here."""
+        return None if self._gpus(run) else "cpu"
+
     def start(self, run: GridRun) -> str:
         """Submit a run; the job's number.
 
@@ -277,10 +281,13 @@ class SlurmRunner:
         executor.update_parameters(**self._parameters(run))
         return executor
 
+    def _gpus(self, run: GridRun) -> int:
+        if self.options.gpus_per_node is not None:
+            return self.options.gpus_per_node
+        return int((run.fields.get("model_name_or_path") or "tiny") != "tiny")
+
     def _parameters(self, run: GridRun) -> dict[str, Any]:
         options = self.options
-        tiny = str(run.fields.get("model_name_or_path") or "tiny") == "tiny"
-        gpus = options.gpus_per_node if options.gpus_per_node is not None else int(not tiny)
         mem = None if options.mem_gb is None else f"{math.ceil(options.mem_gb * 1024)}MB"
         cpus = options.cpus_per_task
         return {
@@ -289,7 +296,7 @@ class SlurmRunner:
             "account": options.account,
             "qos": options.qos,
             "time": minutes(options.time),
-            "gpus_per_node": gpus or None,
+            "gpus_per_node": self._gpus(run) or None,
             "cpus_per_task": cpus,
             "mem": mem,
             "constraint": options.constraint,

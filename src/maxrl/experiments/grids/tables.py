@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maxrl.errors import MaxRLError
-from maxrl.experiments.grids.costs import UTILISATION, RunCost, estimate
+from maxrl.experiments.grids.costs import RunCost, estimate
 from maxrl.experiments.grids.drive import RunStatus, status
 from maxrl.experiments.grids.hf_jobs import HfJobsRunner, hourly_price
 from maxrl.experiments.grids.hf_options import seconds
@@ -18,23 +18,27 @@ from maxrl.experiments.wording import count, duration
 
 _STYLES = {"done": "green", "failed": "red", "running": "cyan", "queued": "cyan", "stopped": "yellow"}
 
+_OF_COSTS = ["steps", "rollouts", "tokens ≤", "time"]
+
 
 def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
     """Every run with what it will cost at most, and the sum; the same as rows."""
     found = status(grid, None)
     done = [row.stored for row in found if row.standing == "done"]
-    flavors = [_device(place, row) for row in found]
+    devices = [place.device(row.run) for row in found]
     costs = [
-        estimate([row.run], device=device, done=done)[0] for row, device in zip(found, flavors, strict=True)
+        estimate([row.run], device=device, done=done)[0] for row, device in zip(found, devices, strict=True)
     ]
     table = Table(title=Text(grid.name), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("run", overflow="fold")
-    for column in ("state", "steps", "rollouts", "tokens ≤", "time"):
+    # Names are long; before the first start, when plans are read most, their column gets the room.
+    begun = any(row.standing != "waiting" for row in found)
+    for column in ["state", *_OF_COSTS] if begun else _OF_COSTS:
         table.add_column(column, justify="right")
     for row, cost in zip(found, costs, strict=True):
         table.add_row(
             Text(row.run.name),
-            Text(row.standing, _STYLES.get(row.standing, "")),
+            *([Text(row.standing, _STYLES.get(row.standing, ""))] if begun else []),
             *(
                 Text("—" if value is None else count(value))
                 for value in (cost.steps, cost.rollouts, cost.most_tokens)
@@ -45,13 +49,13 @@ def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
     table.add_section()
     table.add_row(
         Text(f"{len(left)} of {len(found)} runs to make"),
-        "",
+        *([""] if begun else []),
         "",
         *(Text(_total([getattr(c, name) for c in left])) for name in ("rollouts", "most_tokens")),
         Text(_whole_time(left)),
     )
     table.caption = Text(
-        _caption(left, place, [f for row, f in zip(found, flavors, strict=True) if row.standing != "done"])
+        _caption(left, place, [d for row, d in zip(found, devices, strict=True) if row.standing != "done"])
     )
     rows = [
         {
@@ -67,7 +71,7 @@ def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
             "seconds_measured": cost.measured,
             "device": device,
         }
-        for row, cost, device in zip(found, costs, flavors, strict=True)
+        for row, cost, device in zip(found, costs, devices, strict=True)
     ]
     return table, rows
 
@@ -135,10 +139,6 @@ def _job(row: RunStatus) -> str:
     return f"{row.job.place}{identity}{again}"
 
 
-def _device(place: Runner, row: RunStatus) -> str:
-    return place.flavor(row.run) if isinstance(place, HfJobsRunner) else "cpu"
-
-
 def _time(cost: RunCost) -> str:
     if cost.seconds is None:
         return "?"
@@ -157,18 +157,18 @@ def _whole_time(costs: Sequence[RunCost]) -> str:
     return f"{rough}{duration(sum(known))}"
 
 
-def _caption(left: Sequence[RunCost], place: Runner, flavors: Sequence[str]) -> str:
+def _caption(left: Sequence[RunCost], place: Runner, devices: Sequence[str | None]) -> str:
     said = []
     slots = place.slots()
     if slots and slots > 1 and left:
         said.append(f"{slots} runs at a time: the last line is to be divided by {slots}")
     if any(cost.seconds is not None and not cost.measured for cost in left):
         said.append(
-            f"~ from the size of the model at {UTILISATION:.0%} of the hardware's peak: good to a factor of about five; "
-            "runs that are done replace it"
+            f"~ from the sizes of the model and of {' and '.join(sorted({d for d in devices if d}))}: good to a factor of "
+            "about five; runs that are done replace it"
         )
     if isinstance(place, HfJobsRunner) and left:
-        said.append(_dollars(left, place, flavors))
+        said.append(_dollars(left, place, [str(device) for device in devices]))
     return "; ".join(said)
 
 
