@@ -65,9 +65,13 @@ def _default_folder(given: Sequence[Path], folders: Sequence[Path]) -> Path:
     """The folder that was given if it was one, else the deepest one that holds all runs.
 
     Raises:
-        InputError: there is a comparison's report, which this page must not replace.
+        InputError: that lies above the working folder: the runs have nothing in common but where the user works.
     """
     folder = given[0] if len(given) == 1 else common_folder(folders)
+    if len(given) > 1 and folder in Path.cwd().parents:
+        raise InputError(
+            f"these runs lie together only in {folder}: say where the page goes with --output DIR"
+        )
     if (folder / "comparison.json").is_file():
         return folder / "report"
     return folder

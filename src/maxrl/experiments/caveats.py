@@ -147,6 +147,8 @@ def about_ceiling(analysis: Analysis) -> list[str]:
         ]
         if ks:
             texts.append(f"At {k_names(ks)} everything lies {what}, where no arm can show that it is better.")
+    if analysis.problems == 1:
+        texts.append("There is one problem: nothing can be said about others, and there are no intervals.")
     flat = [
         f"{result.name} pass@{k}"
         for result in results

@@ -51,7 +51,9 @@ def problem_draws(problems: int, resamples: int, rng: np.random.Generator) -> Ar
 
 
 def bootstrap_mean(values_PK: Array, draws_BP: Array, confidence: float) -> tuple[Interval, ...]:
-    """Mean over problems of each column, with its percentile interval."""
+    """Mean over problems of each column, with its percentile interval; NaN bounds for a single problem."""
+    if len(values_PK) < 2:
+        return tuple(Interval(float(value), nan, nan) for value in values_PK.mean(axis=0))
     tail = (1 - confidence) / 2
     means_BK = draws_BP @ values_PK / draws_BP.sum(axis=1, keepdims=True)
     low_K, high_K = np.quantile(means_BK, [tail, 1 - tail], axis=0)
@@ -132,6 +134,10 @@ def samples_ratio(
 # ---------------------------------------------------------------------------------------------------------
 
 
+FEW_SEEDS = 4
+"""With fewer, how much training seeds vary is hardly known."""
+
+
 def crossed_intervals(values_SPK: Array, confidence: float) -> tuple[Interval, ...]:
     """Mean over seeds and problems with an interval that covers both: for other training seeds, on other problems.
 
@@ -146,8 +152,9 @@ def crossed_intervals(values_SPK: Array, confidence: float) -> tuple[Interval, .
         √( [t²_{S−1} · MS_S + z² · max(MS_P − MS_E, 0)] / (SP) ),
 
     each variance with its own quantile, which errs on the side of covering too often (Banerjee 1961, Sankhyā A 23,
-    359–378). With two seeds t is 12.7: such an interval is very wide, because two runs say next to nothing about how
-    much runs vary.
+    359–378). With two seeds t is 12.7: such an interval is mostly very wide, because two runs say next to nothing about
+    how much runs vary; where they happen to agree, it would be narrower than for these models alone, z²·MS_P/(SP), which
+    it never is allowed to be.
 
     Args:
         values_SPK: paired differences (or pass@k) of each seed and problem; at least two of both.
@@ -170,16 +177,17 @@ def crossed_detectable(values_SPK: Array, confidence: float, power: float = 0.8)
     """The true mean differences that as many seeds and problems would find in about `power` of all repetitions.
 
     As `crossed_intervals`, with the quantile of `power` added to each of its quantiles; none where there are fewer than
-    two seeds or problems.
+    `FEW_SEEDS`, of which the variance between seeds cannot be estimated well enough (with two, sizes found so are found
+    3 times in 5 instead of 4), or fewer than two problems.
     """
     seeds, problems, _ = values_SPK.shape
-    if seeds < 2 or problems < 2:
+    if seeds < FEW_SEEDS or problems < 2:
         return ()
     return tuple(float(size) for size in _crossed_width(values_SPK, (1 + confidence) / 2, power))
 
 
 def _crossed_width(values_SPK: Array, upper: float, power: float) -> Array:
-    """√([t² · MS_S + z² · max(MS_P − MS_E, 0)]/(SP)) per column, with t and z at `upper`, plus those at `power`."""
+    """The half width of `crossed_intervals` per column, with t and z at `upper`, plus those at `power`."""
     seeds, problems, _ = values_SPK.shape
     mean_K = values_SPK.mean(axis=(0, 1))
     by_seed_SK, by_problem_PK = values_SPK.mean(axis=1), values_SPK.mean(axis=0)
@@ -191,7 +199,8 @@ def _crossed_width(values_SPK: Array, upper: float, power: float) -> Array:
     if power:
         t, z = t + t_quantile(power, seeds - 1), z + NormalDist().inv_cdf(power)
     of_problems_K = np.maximum(between_problems_K - rest_K, 0.0)
-    return np.sqrt((t**2 * between_seeds_K + z**2 * of_problems_K) / (seeds * problems))
+    crossed_K = t**2 * between_seeds_K + z**2 * of_problems_K
+    return np.sqrt(np.maximum(crossed_K, z**2 * between_problems_K) / (seeds * problems))
 
 
 @cache

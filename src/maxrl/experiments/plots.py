@@ -27,7 +27,8 @@ HUES = 6
 RATES = 7
 """Colours of pass rates from none to all (`--rate-0` …)."""
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)))
-MARKERS = "osD^vP"
+MARKERS, MARKS = "osD^vP", "●■◆▲▼✚"
+"""Points of arms in figures, and the same in the page's legends."""
 
 INK, GRID, BEFORE = "#010203", "#010204", "#010205"
 STAND_INS = {

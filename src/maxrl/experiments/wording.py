@@ -40,13 +40,13 @@ def points(share: float) -> str:
 
 
 def span(interval: Interval) -> str:
-    """The bounds of an interval of shares."""
-    return f"{percent(interval.low)}–{percent(interval.high)}"
+    """The bounds of an interval of shares; — where there are none."""
+    return "—" if isnan(interval.low) else f"{percent(interval.low)}–{percent(interval.high)}"
 
 
 def points_span(interval: Interval) -> str:
-    """The bounds of an interval of differences."""
-    return f"{points(interval.low)} to {points(interval.high)}"
+    """The bounds of an interval of differences; — where there are none."""
+    return "—" if isnan(interval.low) else f"{points(interval.low)} to {points(interval.high)}"
 
 
 def times(ratio: float, k: int, limit: int) -> str:
@@ -56,6 +56,11 @@ def times(ratio: float, k: int, limit: int) -> str:
     if ratio == inf:
         return f">{_factor(limit / k)}"
     return _factor(ratio) if ratio else f"<{_factor(1 / k)}"
+
+
+def times_span(interval: Interval, k: int, limit: int) -> str:
+    """The bounds of a ratio of samples."""
+    return f"{times(interval.low, k, limit)} – {times(interval.high, k, limit)}"
 
 
 def _factor(ratio: float) -> str:
@@ -73,6 +78,11 @@ def duration(seconds: float) -> str:
 def count(number: int) -> str:
     """A whole number with thin spaces between thousands."""
     return f"{number:,}".replace(",", "\u202f")
+
+
+def plural(number: int, what: str) -> str:
+    """So many of a thing, e.g. `1 run`, `2 runs`."""
+    return f"{count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def plain(value: object) -> str:
@@ -187,21 +197,23 @@ def _spread(arm: ArmResult, index: int) -> float:
 
 def samples_sentence(analysis: Analysis, ratio: SamplesRatio) -> str:
     """How many times as many samples the other arm needs; empty where nothing can be said."""
-    known = [(i.estimate, k) for i, k in zip(ratio.by_k, analysis.ks, strict=True) if not isnan(i.estimate)]
-    exact = [(estimate, k) for estimate, k in known if 0 < estimate < inf]
+    known = [(i, k) for i, k in zip(ratio.by_k, analysis.ks, strict=True) if not isnan(i.estimate)]
+    exact = sorted((one for one in known if 0 < one[0].estimate < inf), key=lambda one: one[0].estimate)
     parts = []
     if exact:
-        (low, at_low), (high, at_high) = min(exact), max(exact)
-        extent = f"{times(low, at_low, ratio.limit)} (k = {at_low})"
-        if at_low != at_high:
-            extent += f" to {times(high, at_high, ratio.limit)} (k = {at_high})"
-        parts.append(f"{ratio.other} needs {extent} as many samples")
-    if unreached := [k for estimate, k in known if estimate == inf]:
-        parts.append(
-            f"at {k_names(unreached)} the {count(ratio.limit)} samples of {ratio.other} do not reach it"
-        )
-    if exceeded := [k for estimate, k in known if estimate == 0]:
-        parts.append(f"at {k_names(exceeded)} less than one sample of {ratio.other} would do")
+        extent = [
+            f"{times(i.estimate, k, ratio.limit)} ({times_span(i, k, ratio.limit)}; k = {k})"
+            for i, k in (exact[0], exact[-1])
+        ]
+        parts.append(f"{ratio.other} needs {' to '.join(dict.fromkeys(extent))} as many samples")
+    unreached = [(i.low == inf, k) for i, k in known if i.estimate == inf]
+    for sure, verb in ((True, "do not reach it"), (False, "do not reach it here, but may")):
+        if ks := [k for certain, k in unreached if certain == sure]:
+            parts.append(f"at {k_names(ks)} the {count(ratio.limit)} samples of {ratio.other} {verb}")
+    exceeded = [(i.high == 0, k) for i, k in known if i.estimate == 0]
+    for sure, verb in ((True, "would do"), (False, "would do here, but may not always")):
+        if ks := [k for certain, k in exceeded if certain == sure]:
+            parts.append(f"at {k_names(ks)} less than one sample of {ratio.other} {verb}")
     return f"For the pass@k of {ratio.first}, {'; '.join(parts)}." if parts else ""
 
 

@@ -85,3 +85,7 @@ def test_repetitions_are_told_apart_by_as_much_as_it_takes() -> None:
     two = [a_run(seed=0, task_seed=3), a_run(seed=0, task_seed=4)]
     assert repeat_labels([two, [a_run(seed=0, task_seed=4)]]) == [["0/3", "0/4"], ["0/4"]]
     assert repeat_labels([[a_run(seed=0), a_run(seed=0)]]) == [["0", "0 (run 2)"]]
+
+
+def test_runs_of_one_seed_on_other_problems_are_no_pair() -> None:
+    assert repeat_labels([[a_run(seed=0, task_seed=3)], [a_run(seed=0, task_seed=4)]]) == [["0/3"], ["0/4"]]

@@ -22,7 +22,7 @@ from maxrl.experiments.plots import (
     thin,
 )
 from maxrl.experiments.reports.reading import AXES, CLASSES, RunData
-from maxrl.experiments.reports.settings import WARM_START, Numbers
+from maxrl.experiments.reports.settings import WARM_START, Numbers, finished_or_all
 
 STRETCHES = 40
 """Stretches of training that the classes of pass rates are averaged over."""
@@ -34,40 +34,44 @@ _LABELLED = 10
 """Up to so many settings, points carry the setting's number."""
 
 
-def front_plot(cells: Sequence[Numbers], looks: Mapping[str, int], top: int) -> str:
-    """pass@1 against pass@k of every arm in every setting, each on a thin line from its warm start."""
+def front_plot(cells: Sequence[Numbers], looks: Mapping[str, int], ends: tuple[int, int]) -> str:
+    """pass@k at the smallest k against the largest, every arm in every setting on a thin line from its warm start."""
+    low, top = ends
 
     def draw(axes: Axes) -> None:
         for cell in cells:
-            start = _place(cell, WARM_START, top)
+            start, numbered = _place(cell, WARM_START, ends), False
             if start:
                 axes.plot(*_middle(start), "o", color=BEFORE, markersize=5, markerfacecolor="none")
             for arm, look in looks.items():
-                place = _place(cell, arm, top)
+                place = _place(cell, arm, ends)
                 if place is None:
                     continue
                 if start and arm not in cell.apart:
-                    ends = zip(_middle(start), _middle(place), strict=True)
-                    axes.plot(*ends, color=colour(look), linewidth=0.7, alpha=0.6)
+                    way = zip(_middle(start), _middle(place), strict=True)
+                    axes.plot(*way, color=colour(look), linewidth=0.7, alpha=0.6)
                 _point(axes, place, look, crossed=len(cells) <= _LABELLED)
-                if 1 < len(cells) <= _LABELLED:
+                if 1 < len(cells) <= _LABELLED and not numbered:
+                    numbered = True  # the number stands at one arm: its other arms lie close by
                     axes.annotate(
                         str(cell.number), _middle(place), (4, 3), textcoords="offset points", fontsize=7.5
                     )
-        axes.set_xlabel("pass@1, %")
+        axes.set_xlabel(f"pass@{low}, %")
         axes.set_ylabel(f"pass@{top}, %")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
         axes.xaxis.set_major_locator(MaxNLocator(6))
         percent_axis(axes)
 
-    return svg("front", f"pass@1 against pass@{top} of each arm and the warm start", draw, size=(4.8, 3.4))
+    return svg(
+        "front", f"pass@{low} against pass@{top} of each arm and the warm start", draw, size=(4.8, 3.4)
+    )
 
 
 Place = tuple[Interval, Interval]
 
 
-def _place(cell: Numbers, arm: str, top: int) -> Place | None:
-    across, up = cell.at(arm, 1), cell.at(arm, top)
+def _place(cell: Numbers, arm: str, ends: tuple[int, int]) -> Place | None:
+    across, up = (cell.at(arm, k) for k in ends)
     return (across, up) if across and up else None
 
 
@@ -96,7 +100,8 @@ def forest_plot(name: str, cells: Sequence[Numbers], looks: Mapping[str, int], k
     def draw(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.9)
         edges = [100 * bound for _, d, at in rows for bound in (d.pass_at_k[at].low, d.pass_at_k[at].high)]
-        reach = max(map(abs, edges), default=1.0)
+        edges = [edge for edge in edges if np.isfinite(edge)] or [0.0]  # of a single problem there are none
+        reach = max(map(abs, edges)) or 1.0
         axes.set_xlim(min(-0.1 * reach, 1.7 * min(edges)), max(0.1 * reach, 1.7 * max(edges)))
         for height, (_, difference, at) in enumerate(rows):
             look = looks[difference.first]
@@ -152,9 +157,8 @@ def curve_plot(
     def draw(axes: Axes) -> None:
         for arm, own in arms.items():
             look = looks[arm]
-            done = [run for run in own if run.state == "done"] or own
             if own:
-                _band(axes, [_on_grid(run, axis, metric, grid) for run in done], grid, look)
+                _band(axes, [_on_grid(run, axis, metric, grid) for run in finished_or_all(own)], grid, look)
             for run in own:
                 if run.state == "failed":
                     x, y = _known(run, axis, metric)
@@ -197,6 +201,8 @@ def _on_grid(run: RunData, axis: str, metric: str, grid: Array) -> Array:
     if not len(x_T):
         return np.full(len(grid), np.nan)
     x_T, y_T = thin(x_T, y_T, grid[0])
+    if len(x_T) == 1:  # one row was logged: one point
+        return np.where(np.arange(len(grid)) == np.abs(grid - x_T[0]).argmin(), y_T[0], np.nan)
     return np.interp(grid, x_T, smooth(y_T), left=np.nan, right=np.nan)
 
 
@@ -209,7 +215,8 @@ def _band(axes: Axes, curves: Sequence[Array], grid: Array, look: int) -> None:
         axes.fill_between(
             grid[reached], inside.min(axis=0), inside.max(axis=0), color=tint, alpha=0.18, linewidth=0
         )
-    axes.plot(grid[reached], inside.mean(axis=0), color=tint, linestyle=dash, linewidth=1.9)
+    mark = MARKERS[look % len(MARKERS)] if reached.sum() == 1 else None
+    axes.plot(grid[reached], inside.mean(axis=0), color=tint, linestyle=dash, linewidth=1.9, marker=mark)
 
 
 def class_shares(runs: Sequence[RunData]) -> tuple[Array, Array] | None:
@@ -229,7 +236,7 @@ def class_shares(runs: Sequence[RunData]) -> tuple[Array, Array] | None:
 
 def classes_plot(cell: Numbers, arm: str, look: int, *, size: tuple[float, float] = WHOLE) -> str | None:
     """Groups by the share of their rollouts that succeeded, stacked, over training."""
-    found = class_shares(cell.runs_of(arm))
+    found = class_shares(cell.shown(arm))
     if found is None:
         return None
     steps, shares = found

@@ -207,6 +207,8 @@ def repeat_labels(arms: Sequence[Sequence[RunData]]) -> list[list[int | str]]:
     """
     seeds = [[tuple(run.config.get(name) for name in _REPEATS) for run in runs] for runs in arms]
     plainly = all(len({seed[0] for seed in own}) == len(own) for own in seeds)
+    # Runs of one seed with other problems or another order of them are no pair.
+    plainly &= len({seed for own in seeds for seed in own}) == len({seed[0] for own in seeds for seed in own})
     return [[_label(own[: i + 1], plainly) for i in range(len(own))] for own in seeds]
 
 

@@ -9,7 +9,7 @@ from maxrl.experiments.reports.reading import RunData
 from maxrl.experiments.reports.sentences import verdict
 from maxrl.experiments.reports.settings import Numbers
 from maxrl.experiments.statistics import Analysis, Difference
-from maxrl.experiments.wording import count, k_names, percent
+from maxrl.experiments.wording import count, k_names, percent, plural
 
 
 def caveats(grouping: Grouping, cells: Sequence[Numbers], runs: Sequence[RunData]) -> list[str]:
@@ -30,55 +30,57 @@ def caveats(grouping: Grouping, cells: Sequence[Numbers], runs: Sequence[RunData
         texts += [about_samples(analyses[0]), *about_ceiling(analyses[0])]
     if several := [cell.number for cell in cells if cell.warm_starts > 1]:
         texts.append(
-            f"The runs of {_settings(several)} began with different warm starts (or these were measured "
-            "differently); the first "
-            "one stands for all."
+            f"The runs of {_settings(several)} began with different warm starts (or these were measured differently); "
+            "the first one stands for all."
         )
     return [text for text in texts if text]
 
 
 def open_differences(cells: Sequence[Numbers], shown: Sequence[int]) -> list[str]:
-    """For each comparison that is inconclusive at some shown k: the smallest true difference that it would "
-    "have found."""
+    """For each comparison that is inconclusive at some shown k: the smallest true difference that it would have found."""
     texts = []
     for cell in cells:
         for difference in cell.analysis.differences if cell.analysis else ():
             at = [i for i, k in enumerate(cell.analysis.ks) if k in shown]
-            still = [i for i in at if verdict(difference, i) == "open"]
-            unsure = [i for i in at if verdict(difference, i) == "these models"]
             where = f"Setting {cell.number}: " if len(cells) > 1 else ""
-            pair = f"{difference.first} against {difference.other}"
-            if still:
-                sizes = ", ".join(_size(difference.detectable[i], cell.analysis.ks[i]) for i in still)
-                texts.append(
-                    f"{where}{pair} is open at {k_names([cell.analysis.ks[i] for i in still])}, which does not "
-                    "prove that they "
-                    f"are equal: with {cell.analysis.problems} problems a true difference has to be about "
-                    f"{sizes} to be found 4 "
-                    f"times in 5{_over_seeds(difference, still, cell.analysis)}."
-                )
-            elif unsure and difference.detectable_over_seeds:
-                ks = k_names([cell.analysis.ks[i] for i in unsure])
-                sizes = ", ".join(
-                    _size(difference.detectable_over_seeds[i], cell.analysis.ks[i]) for i in unsure
-                )
-                texts.append(
-                    f"{where}{pair} at {ks} holds for these models, but not beyond how much training seeds vary: "
-                    f"with {len(difference.seeds)} of them a true difference has to be about {sizes} to be "
-                    "found 4 times in 5."
-                )
+            if still := [i for i in at if verdict(difference, i) == "open"]:
+                texts.append(where + _still_open(difference, still, cell.analysis))
+            elif unsure := [i for i in at if verdict(difference, i) == "these models"]:
+                texts += [where + text for text in _unsure(difference, unsure, cell.analysis)]
     return texts
 
 
-def _size(size: float, k: int) -> str:
-    return f"{100 * size:.1f} points (k = {k})"
+def _still_open(difference: Difference, at: Sequence[int], analysis: Analysis) -> str:
+    text = (
+        f"{difference.first} against {difference.other} is open at {k_names([analysis.ks[i] for i in at])}, which "
+        "does not prove that they are equal"
+    )
+    sizes = _sizes(difference.detectable, at, analysis)
+    if not sizes:
+        return f"{text}; how large a true difference would have to be to be found cannot be estimated."
+    over = _sizes(difference.detectable_over_seeds, at, analysis)
+    return (
+        f"{text}: with {plural(analysis.problems, 'problem')} a true difference has to be about {sizes} to be found 4 "
+        f"times in 5{f'; over {len(difference.seeds)} training seeds, too, about {over}' if over else ''}."
+    )
 
 
-def _over_seeds(difference: Difference, at: Sequence[int], analysis: Analysis) -> str:
-    if not difference.detectable_over_seeds:
+def _unsure(difference: Difference, at: Sequence[int], analysis: Analysis) -> list[str]:
+    sizes = _sizes(difference.detectable_over_seeds, at, analysis)
+    if not sizes:
+        return []
+    return [
+        f"{difference.first} against {difference.other} at {k_names([analysis.ks[i] for i in at])} holds for these "
+        f"models, but not beyond how much training seeds vary: with {len(difference.seeds)} of them a true difference "
+        f"has to be about {sizes} to be found 4 times in 5."
+    ]
+
+
+def _sizes(detectable: Sequence[float], at: Sequence[int], analysis: Analysis) -> str:
+    """Detectable differences; empty where there are none, as with one problem or where all problems scored the same."""
+    if not detectable or not all(detectable[i] > 0 for i in at):
         return ""
-    sizes = ", ".join(_size(difference.detectable_over_seeds[i], analysis.ks[i]) for i in at)
-    return f"; over training seeds, too, with {len(difference.seeds)} of them, about {sizes}"
+    return ", ".join(f"{100 * detectable[i]:.1f} points (k = {analysis.ks[i]})" for i in at)
 
 
 def _unfinished(runs: Sequence[RunData], grouping: Grouping) -> list[str]:
@@ -87,14 +89,12 @@ def _unfinished(runs: Sequence[RunData], grouping: Grouping) -> list[str]:
     if failed:
         texts.append(
             f"{len(failed)} of {len(runs)} runs failed ({_some(failed)}). They are in no average; if runs fail "
-            "because of what "
-            "they have learned, the averages of the others flatter their arm."
+            "because of what they have learned, the averages of the others flatter their arm."
         )
     if early := [run.name for run in runs if run.state in ("running", "stopped")]:
         texts.append(
-            f"{len(early)} of {len(runs)} runs are still running or were stopped ({_some(early)}); the page "
-            "may read otherwise "
-            "when they are done."
+            f"{len(early)} of {len(runs)} runs are still running or were stopped ({_some(early)}); the page may read "
+            "otherwise when they are done."
         )
     done = {arm_of(run) for run in runs if run.state == "done"}
     if missing := [arm for arm in grouping.arms if arm not in done]:
@@ -103,7 +103,7 @@ def _unfinished(runs: Sequence[RunData], grouping: Grouping) -> list[str]:
         texts.append(f"{_some(lost)} failed before there was a recipe: which arm and setting is unknown.")
     if bare := [run.name for run in runs if run.state == "done" and run.after is None]:
         texts.append(
-            f"{len(bare)} finished runs have no evaluation ({_some(bare)}): their curves are all there is."
+            f"{plural(len(bare), 'finished run')} without an evaluation ({_some(bare)}): curves are all there is of them."
         )
     return texts
 
@@ -131,8 +131,7 @@ def _environments(runs: Sequence[RunData]) -> list[str]:
     if differing := differing_environments(runs):
         texts.append(
             f"The runs were not made alike: they differ in {', '.join(differing)} (see “How to repeat it”). "
-            "What looks like an "
-            "arm's or a setting's may be theirs."
+            "What looks like an arm's or a setting's may be theirs."
         )
     if dirty := [run.name for run in runs if run.environment.get("code", "").endswith("+changes")]:
         texts.append(
@@ -140,7 +139,9 @@ def _environments(runs: Sequence[RunData]) -> list[str]:
             "repeated exactly."
         )
     if bare := [run.name for run in runs if not run.environment]:
-        texts.append(f"{len(bare)} runs have no record of versions and code ({_some(bare)}).")
+        texts.append(
+            f"Of {plural(len(bare), 'run')} there is no record of versions and code ({_some(bare)})."
+        )
     return texts
 
 
@@ -151,18 +152,23 @@ def _otherwise_measured(cells: Sequence[Numbers]) -> list[str]:
         if cell.apart:
             texts.append(
                 f"{', '.join(cell.apart)} {where}was evaluated on other problems (or sampled otherwise) than "
-                "the baseline: its own "
-                "numbers are shown, a difference is not."
+                "the baseline: its own numbers are shown (a * marks them in the table), a difference is not."
             )
         if cell.otherwise:
-            names = _some([run.name for run in cell.otherwise])
+            names = [run.name for run in cell.otherwise]
             texts.append(
-                f"{names} {where}was evaluated otherwise than the rest of its arm and is in no number."
+                f"{_some(names)} {where}{'was' if len(names) == 1 else 'were'} evaluated otherwise than the rest of the "
+                "arm: in no number."
             )
         if cell.analysis and cell.analysis.left_out:
             texts.append(
-                f"{cell.analysis.left_out} problems {where}are left out, because some run has fewer than "
-                f"{max(cell.analysis.ks)} verdicts on them."
+                f"{plural(cell.analysis.left_out, 'problem')} {where}{'is' if cell.analysis.left_out == 1 else 'are'} left "
+                f"out, because some run has fewer than {max(cell.analysis.ks)} verdicts there."
+            )
+        if cell.analysis and cell.analysis.dropped_ks:
+            texts.append(
+                f"{k_names(cell.analysis.dropped_ks)} {where}is not shown: more than a tenth of the problems have fewer "
+                "verdicts than that in some run."
             )
     return texts
 
@@ -172,9 +178,8 @@ def _unpaired(analyses: Sequence[Analysis]) -> str:
     if not alone:
         return ""
     return (
-        f"{len(alone)} of {sum(len(a.differences) for a in analyses)} comparisons share no seed: they are "
-        "paired over problems, "
-        "not over seeds."
+        f"{len(alone)} of {plural(sum(len(a.differences) for a in analyses), 'comparison')} share no seed: these are "
+        "paired over problems, not over seeds."
     )
 
 
@@ -189,7 +194,8 @@ def _seeds(analyses: Sequence[Analysis]) -> str:
         return text + "Nothing can be said about how much another training seed would change."
     text += "Intervals over problems hold for these trained models; those over seeds and problems hold for training anew"
     if counts[0] == 2 or (counts[0] == 1 and counts[-1] == 2):
-        text += ", but two seeds say next to nothing about how much seeds vary, so that they are very wide"
+        text += ", but two seeds say next to nothing about how much seeds vary: such intervals are mostly very wide, and "
+        text += "where the two happen to agree, too narrow to be relied on"
     return text + "."
 
 
@@ -198,8 +204,8 @@ def _differing_fields(grouping: Grouping) -> str:
     if not names:
         return ""
     return (
-        f"The arms differ in more than their estimator: {', '.join(names)}. A difference between them may be "
-        "due to that."
+        f"The arms differ in more than their estimator: {', '.join(names)}. A difference between them may be due to "
+        "that."
     )
 
 
@@ -209,9 +215,8 @@ def _many(analyses: Sequence[Analysis]) -> str:
         return ""
     misses = f"{100 * (1 - analyses[0].confidence):.3g} %"
     return (
-        f"The {count(number)} intervals of differences are not corrected for their number; each alone misses "
-        "the truth in about "
-        f"{misses} of repetitions."
+        f"The {count(number)} intervals of differences are not corrected for their number; each alone misses the truth "
+        f"in about {misses} of repetitions."
     )
 
 
@@ -226,8 +231,8 @@ def _scoring(runs: Sequence[RunData]) -> list[str]:
         )
     if truncated > 0.01 * samples:
         texts.append(
-            f"{percent(truncated / samples)} % of the samples ran into the length limit; a longer limit may "
-            "rank arms anew."
+            f"{percent(truncated / samples)} % of the samples ran into the length limit; a longer limit may rank "
+            "arms anew."
         )
     return texts
 
@@ -239,7 +244,6 @@ def _setting(runs: Sequence[RunData]) -> str:
     if not known:
         return ""
     return (
-        f"{', '.join(models)} on {', '.join(tasks)}: other models, tasks and difficulties may rank the arms "
-        "differently, and so "
-        "may longer training. Equal steps are not equal cost; see “At equal budget”."
+        f"{', '.join(models)} on {', '.join(tasks)}: other models, tasks and difficulties may rank the arms differently, "
+        "and so may longer training. Equal steps are not equal cost; see “At equal budget”."
     )

@@ -31,6 +31,9 @@ from maxrl.experiments.wording import count, points_span, span, times
 PANELS, FEWER = 8, 4
 """So many settings are drawn, spread over all: in what matters most, and in the rest. The tables have all."""
 
+FOREST = 40
+"""Settings in a figure of differences at most."""
+
 TABLED = 8
 """Up to so many settings the long tables stand open; the longest ones up to half as many."""
 
@@ -119,7 +122,10 @@ def _title(grouping: Grouping, data: Sequence[RunData]) -> str:
 def _facts(data: Sequence[RunData], grouping: Grouping, cells: Sequence[Numbers]) -> dict[str, Any]:
     ks = sorted({k for cell in cells if cell.analysis for k in cell.analysis.ks})
     shown = [ks[i] for i in sorted({round(i) for i in np.linspace(0, len(ks) - 1, 4)})] if ks else []
-    ends = sorted({ks[0], ks[-1]}) if ks else []
+    compared = sorted(
+        {k for cell in cells if cell.analysis and cell.analysis.differences for k in cell.analysis.ks}
+    )
+    ends = sorted({(compared or ks)[0], (compared or ks)[-1]}) if ks else []
     analyses = [cell.analysis for cell in cells if cell.analysis]
     curves = _curves(data)
     # With many settings live and mastered groups are shown by the layers of pass rates alone.
@@ -128,9 +134,11 @@ def _facts(data: Sequence[RunData], grouping: Grouping, cells: Sequence[Numbers]
         "arms": grouping.arms,
         "looks": {arm: index for index, arm in enumerate(grouping.arms)},
         "hues": plots.HUES,
+        "marks": plots.MARKS,
         "warm_start": WARM_START,
         "grouping": grouping,
         "cells": cells,
+        "forest": FOREST,
         "drawn": _spread(cells, PANELS),
         "fewer": _spread(cells, FEWER),
         "folded": len(cells) > TABLED,
@@ -141,14 +149,15 @@ def _facts(data: Sequence[RunData], grouping: Grouping, cells: Sequence[Numbers]
         "ks": ks,
         "shown": shown,
         "ends": ends,
+        "compared_ks": compared,
         "finding": finding(cells, data, ends),
         "caveats": caveats(grouping, cells, data),
-        "open": open_differences(cells, ends),
+        "open": open_differences(cells, ks if len(cells) == 1 else ends),
         "verdicts": VERDICTS,
         "level": f"{100 * (analyses[0].confidence if analyses else 0.95):g} %",
         "resamples": RESAMPLES,
         "comparisons": [
-            _comparison(cell, difference, ends)
+            _comparison(cell, difference)
             for cell in cells
             if cell.analysis
             for difference in cell.analysis.differences
@@ -192,44 +201,46 @@ def _curves(data: Sequence[RunData]) -> dict[str, tuple[str, bool, str]]:
     return found
 
 
-def _comparison(cell: Numbers, difference: Difference, ks: Sequence[int]) -> dict[str, Any]:
-    """A row of the table of comparisons."""
+def _comparison(cell: Numbers, difference: Difference) -> dict[str, Any]:
+    """Two arms of a setting, at every k: a row of the tables of comparisons."""
     analysis = cell.analysis
     assert analysis is not None
     ratio = next(r for r in analysis.ratios if (r.first, r.other) == (difference.first, difference.other))
-    at = {k: analysis.ks.index(k) for k in ks if k in analysis.ks}
     wide = difference.over_seeds
     return {
         "cell": cell,
         "difference": difference,
+        "limit": ratio.limit,
         "at": {
             k: {
-                "first": cell.at(difference.first, k),
-                "other": cell.at(difference.other, k),
                 "interval": difference.pass_at_k[i],
                 "over_seeds": wide[i] if wide else None,
                 "verdict": verdict(difference, i),
                 "detectable": difference.detectable[i],
                 "ratio": ratio.by_k[i],
             }
-            for k, i in at.items()
+            for i, k in enumerate(analysis.ks)
         },
-        "ratio": ratio,
     }
 
 
 def _fifths(cell: Numbers, arms: Sequence[str], curves: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Mean of each metric over each fifth of training, per arm, for those who cannot see the curves."""
     rows = []
+    last = _longest(cell, arms)
     for metric, (label, share, _) in curves.items():
         for arm in arms:
-            runs = [run for run in cell.runs_of(arm) if metric in run.columns]
+            runs = [run for run in cell.shown(arm) if metric in run.columns]
             if not runs:
                 continue
-            last = max(run.last("step") for run in runs)
             parts = [_mean_between(runs, metric, last * i / 5, last * (i + 1) / 5) for i in range(5)]
             rows.append({"cell": cell, "label": label, "share": share, "arm": arm, "parts": parts})
     return rows
+
+
+def _longest(cell: Numbers, arms: Sequence[str]) -> float:
+    """Steps of the longest run that is shown: every arm is cut at the same ones."""
+    return max((run.last("step") for arm in arms for run in cell.shown(arm)), default=0.0)
 
 
 def _mean_between(runs: Sequence[RunData], metric: str, low: float, high: float) -> float:
@@ -243,13 +254,13 @@ def _mean_between(runs: Sequence[RunData], metric: str, low: float, high: float)
 def _class_rows(cell: Numbers, arms: Sequence[str]) -> list[dict[str, Any]]:
     """Groups by pass rate in the first, the middle and the last fifth of training."""
     rows = []
+    last = _longest(cell, arms)
     for arm in arms:
-        runs = [run for run in cell.runs_of(arm) if len(run.class_steps_T)]
+        runs = [run for run in cell.shown(arm) if len(run.class_steps_T)]
         if not runs:
             continue
         steps = np.concatenate([run.class_steps_T for run in runs])
         counts = np.concatenate([run.classes_TC for run in runs])
-        last = steps.max()
         for label, low, high in (("first", 0.0, 0.2), ("middle", 0.4, 0.6), ("last", 0.8, 1.0)):
             sums = counts[(steps > low * last) & (steps <= high * last)].sum(axis=0)
             if sums.sum():
@@ -284,10 +295,11 @@ def _figures(facts: Mapping[str, Any]) -> dict[str, Any]:
     analysed = [cell for cell in cells if cell.analysis]
     found: dict[str, Any] = {"front": None, "forests": []}
     if analysed and len(ends) > 1:
-        found["front"] = Markup(figures.front_plot(analysed, looks, ends[-1]))
+        found["front"] = Markup(figures.front_plot(analysed, looks, (ends[0], ends[-1])))
     if len(cells) > 1 and facts["comparisons"]:
-        compared = [cell for cell in cells if cell.analysis and cell.analysis.differences][: 5 * PANELS]
-        found["forests"] = [Markup(figures.forest_plot("forest", compared, looks, k)) for k in ends]
+        compared = [cell for cell in cells if cell.analysis and cell.analysis.differences]
+        lines = _spread(compared, FOREST)
+        found["forests"] = [Markup(figures.forest_plot("forest", lines, looks, k)) for k in ends]
     found["pass_at_k"] = {
         cell.number: Markup(
             plots.pass_at_k_plot(

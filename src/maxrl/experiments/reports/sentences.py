@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import inf, isnan
 
-from maxrl.experiments.intervals import Interval
+from maxrl.experiments.intervals import FEW_SEEDS, Interval
 from maxrl.experiments.reports.reading import RunData
 from maxrl.experiments.reports.settings import Numbers
 from maxrl.experiments.statistics import Analysis, Difference
@@ -13,18 +13,19 @@ from maxrl.experiments.wording import (
     k_names,
     level,
     percent,
+    plural,
     points,
     points_span,
     samples_sentence,
     times,
+    times_span,
     versus,
 )
 
 VERDICTS = {
     "clear": "the interval over problems and training seeds excludes 0",
-    "these models": "the interval over problems excludes 0, for the models that were trained; with other "
-    "training seeds it may "
-    "be otherwise",
+    "these models": "the interval over problems excludes 0, for the models that were trained; with other training seeds "
+    "it may be otherwise",
     "open": "the interval over problems includes 0",
 }
 """What a comparison can be said to show."""
@@ -56,8 +57,9 @@ def finding(cells: Sequence[Numbers], runs: Sequence[RunData], shown: Sequence[i
     states = Counter(run.state for run in runs if run.state != "done")
     if states:
         parts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        verb = "is" if sum(states.values()) == 1 else "are"
         texts.append(
-            f"{sum(states.values())} of {len(runs)} runs are not done ({parts}); they are in no average."
+            f"{sum(states.values())} of {plural(len(runs), 'run')} {verb} not done ({parts}) and in no average."
         )
     return texts
 
@@ -82,11 +84,14 @@ def _of_one(cell: Numbers) -> list[str]:
         arm = analysis.arms[0]
         ends = sorted({0, len(analysis.ks) - 1})
         levels = " and ".join(f"pass@{analysis.ks[i]} {percent(arm.pass_at_k[i].estimate)} %" for i in ends)
-        number = len(arm.seeds)
+        alone = "there is no other arm to compare it with"
+        if cell.apart:
+            alone = (
+                f"{', '.join(cell.apart)} cannot be compared with it, having been evaluated on other problems"
+            )
         texts.append(
-            f"{arm.name} comes to {levels} on {analysis.problems} problems ({number} "
-            f"run{'s' if number > 1 else ''}); "
-            "there is no other arm to compare it with."
+            f"{arm.name} comes to {levels} on {plural(analysis.problems, 'problem')} ({plural(len(arm.seeds), 'run')}); "
+            f"{alone}."
         )
     if analysis.gains:
         gains = "; ".join(gain_words(analysis, gain) for gain in analysis.gains)
@@ -95,21 +100,23 @@ def _of_one(cell: Numbers) -> list[str]:
 
 
 def _with_other_seeds(analysis: Analysis, difference: Difference) -> str:
+    if analysis.problems < 2:
+        return ""
     if not difference.over_seeds:
         return (
-            f"How much of the difference is the training seed's is unknown: {difference.first} and "
-            f"{difference.other} "
+            f"How much of the difference is the training seed's is unknown: {difference.first} and {difference.other} "
             "share fewer than two seeds."
         )
     ks = [k for i, k in enumerate(analysis.ks) if verdict(difference, i) == "clear"]
     number = len(difference.seeds)
-    widths = [interval.high - interval.low for interval in difference.over_seeds]
+    few = f", but {number} seeds say little about how much seeds vary" if number < FEW_SEEDS else ""
     if ks:
-        return f"With other training seeds, too, it would hold at {k_names(ks)} ({level(analysis)}, {number} seeds)."
-    few = ", of which there are so few that such an interval is very wide" if number < 4 else ""
+        held = f"{level(analysis)}, {number} seeds{few}"
+        return f"Over training seeds, too, the interval excludes 0 at {k_names(ks)} ({held})."
+    narrowest = min(interval.high - interval.low for interval in difference.over_seeds)
     return (
-        f"At no k does the difference stand out from how much {number} training seeds vary{few} "
-        f"({100 * min(widths):.0f} points at its narrowest)."
+        f"At no k does the difference stand out from how much {number} training seeds vary (the interval is "
+        f"{100 * narrowest:.0f} points wide at its narrowest{few})."
     )
 
 
@@ -122,9 +129,8 @@ def _of_many(cells: Sequence[Numbers], shown: Sequence[int]) -> list[str]:
         texts.append(" ".join(sentence for sentence in sentences if sentence))
     if not pairs:
         texts.append(
-            f"{len(cells)} settings were evaluated; in none of them are there two arms on the same problems, "
-            "so that no arm "
-            "can be compared."
+            f"{len(cells)} settings were evaluated; in none of them are there two arms on the same problems, so that no "
+            "arm can be compared."
         )
     best = max(shown)
     rise = [
@@ -136,9 +142,8 @@ def _of_many(cells: Sequence[Numbers], shown: Sequence[int]) -> list[str]:
     if rise:
         (low, low_arm, low_at), (high, high_arm, high_at) = min(rise), max(rise)
         texts.append(
-            f"Since the warm start pass@{best} changed by {points(low)} ({low_arm}, setting {low_at}) to "
-            f"{points(high)} points "
-            f"({high_arm}, setting {high_at})."
+            f"Since the warm start pass@{best} changed by {points(low)} ({low_arm}, setting {low_at}) to {points(high)} "
+            f"points ({high_arm}, setting {high_at})."
         )
     return texts
 
@@ -164,42 +169,58 @@ def _tally(cells: Sequence[Numbers], first: str, other: str, k: int) -> str:
     rest = len(found) - ahead - behind
     least = min(found, key=lambda one: one[0].estimate)
     most = max(found, key=lambda one: one[0].estimate)
-    text = f"At pass@{k} {first} leads {other} in {ahead} of {len(found)} settings"
+    text = f"At pass@{k} {first} leads {other} in {ahead} of {plural(len(found), 'setting')}"
     text += f", {other} leads in {behind}" if behind else ""
     text += f", {rest} {'is' if rest == 1 else 'are'} open" if rest else ""
-    text += f"; {clear} of these hold for other training seeds, too" if clear else ""
+    if ahead + behind:
+        text += f"; {clear or 'none'} of these {ahead + behind} {'stand' if clear != 1 else 'stands'} out over training "
+        text += f"seeds, too{_of_seeds(cells, first, other)}"
     if len(found) > 1:
-        text += (
-            f". The difference runs from {_points_of(least[0], least[2])} to {_points_of(most[0], most[2])}"
-        )
-    else:
-        text += f": {points(most[0].estimate)} points ({points_span(most[0])}, setting {most[2].number})"
-    return text + "."
+        return f"{text}. The difference runs from {_points_of(least[0], least[2])} to {_points_of(most[0], most[2])}."
+    return f"{text}: {_points_of(most[0], most[2])}."
+
+
+def _of_seeds(cells: Sequence[Numbers], first: str, other: str) -> str:
+    """How many seeds there are where they are few; empty elsewhere."""
+    numbers = [
+        len(difference.seeds)
+        for cell in cells
+        for difference in cell.analysis.differences
+        if (difference.first, difference.other) == (first, other)
+    ]
+    return f" (of which there are {min(numbers)})" if 1 < min(numbers) < FEW_SEEDS else ""
 
 
 def _points_of(interval: Interval, cell: Numbers) -> str:
-    return f"{points(interval.estimate)} points ({points_span(interval)}; setting {cell.number})"
+    return f"{points(interval.estimate)} points ({points_span(interval)}; setting {cell.number}: {cell.setting.label})"
 
 
 def _ratio_range(cells: Sequence[Numbers], first: str, other: str) -> str:
-    """Smallest and largest of the known ratios of samples."""
+    """Smallest and largest of the known ratios of samples, and in how many settings it lies beyond what can be seen."""
     found = [
-        (interval.estimate, k, ratio.limit, cell.number)
+        (interval, k, ratio.limit, cell.number)
         for cell in cells
         for ratio in cell.analysis.ratios
         if (ratio.first, ratio.other) == (first, other)
         for interval, k in zip(ratio.by_k, cell.analysis.ks, strict=True)
         if not isnan(interval.estimate)
     ]
-    exact = [one for one in found if 0 < one[0] < inf]
-    if not exact:
-        return ""
-    parts = [
-        f"{times(value, k, limit)} (k = {k}, setting {number})"
-        for value, k, limit, number in (min(exact), max(exact))
-    ]
-    text = f"For the pass@k of {first}, {other} needs {' to '.join(dict.fromkeys(parts))} as many samples"
-    unreached = len({number for value, _, _, number in found if value == inf})
-    if unreached:
-        text += f"; in {unreached} settings all its samples do not reach it at some k"
-    return text + "."
+    exact = sorted((one for one in found if 0 < one[0].estimate < inf), key=lambda one: one[0].estimate)
+    parts = []
+    if exact:
+        ends = [
+            f"{times(interval.estimate, k, limit)} ({times_span(interval, k, limit)}; k = {k}, setting {number})"
+            for interval, k, limit, number in (exact[0], exact[-1])
+        ]
+        parts.append(f"{other} needs {' to '.join(dict.fromkeys(ends))} as many samples")
+    for edge, bound, what in (
+        (0.0, "high", f"less than one sample of {other} {{}} at some k"),
+        (inf, "low", f"all samples of {other} {{}} at some k"),
+    ):
+        there = {number for interval, _, _, number in found if interval.estimate == edge}
+        sure = {number for interval, _, _, number in found if getattr(interval, bound) == edge}
+        certain, perhaps = ("would do", "may do") if edge == 0 else ("do not reach it", "may not reach it")
+        for numbers, verb in ((there & sure, certain), (there - sure, perhaps)):
+            if numbers:
+                parts.append(f"in {plural(len(numbers), 'setting')} {what.format(verb)}")
+    return f"For the pass@k of {first}, {'; '.join(parts)}." if parts else ""

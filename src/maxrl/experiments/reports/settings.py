@@ -66,6 +66,10 @@ class Numbers:
         """All runs of an arm, whatever became of them."""
         return tuple(run for run in self.setting.runs if arm_of(run) == arm)
 
+    def shown(self, arm: str) -> tuple[RunData, ...]:
+        """The runs that an arm's curves are drawn from: the finished ones, or all where none is."""
+        return finished_or_all(self.runs_of(arm))
+
     def result(self, arm: str) -> ArmResult | None:
         """What an arm came to, if it was measured."""
         found = self.apart.get(arm, self.analysis)
@@ -76,6 +80,11 @@ class Numbers:
         found = self.apart.get(arm, self.analysis)
         result = self.analysis and self.analysis.before if arm == WARM_START else self.result(arm)
         return result.pass_at_k[found.ks.index(k)] if found and result and k in found.ks else None
+
+
+def finished_or_all(runs: Sequence[RunData]) -> tuple[RunData, ...]:
+    """Runs that are not done are in no average; but where there are no others, they are all there is to see."""
+    return tuple(run for run in runs if run.state == "done") or tuple(runs)
 
 
 def choose_baseline(arms: Sequence[str]) -> str | None:
@@ -192,9 +201,7 @@ def _budgets(setting: Setting, arms: Sequence[str]) -> list[Budget]:
     """One for each axis, where at least two arms have curves. Finished runs count; all of an arm that has none."""
     metric = learning_metric(setting.runs)
     with_curves = {arm: [r for r in setting.runs if arm_of(r) == arm and metric in r.columns] for arm in arms}
-    curves = {
-        arm: [run for run in runs if run.state == "done"] or runs for arm, runs in with_curves.items() if runs
-    }
+    curves = {arm: finished_or_all(runs) for arm, runs in with_curves.items() if runs}
     if len(curves) < 2:
         return []
     found = []
