@@ -2,8 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["maxrl[notebooks]"]
 #
-# # maxrl comes from the clone that this file lies in. On its own, point uv at the repository instead:
-# # maxrl = { git = "https://…/maxrl.git" }
+# # For a clone of maxrl's repository: the package is that of the folder above this file.
 # [tool.uv.sources]
 # maxrl = { path = "..", editable = true }
 #
@@ -174,28 +173,24 @@ def _(fields, in_script, overwrite, press):
 
 @app.cell(hide_code=True)
 def _(chosen, run):
-    pass_table = view.before_and_after(run)
     success_figure = view.success_figure(run, chosen.steps_per_epoch)
     passes = view.pass_at_k_figure(run)
     mo.vstack(
         [
             mo.md("## Before and after"),
-            mo.Html(pictures.table(*pass_table)),
+            mo.Html(pictures.table(*view.before_and_after(run))),
             mo.md(view.how_measured(run)),
             mo.Html(pictures.side_by_side(success_figure, *([passes] if passes else []))),
             mo.md(f"Everything of this run: `marimo run notebooks/reading_a_run.py -- --run {run.folder}`"),
         ]
     )
-    return pass_table, success_figure
+    return (success_figure,)
 
 
 @app.cell(hide_code=True)
-def _(chosen, in_script, pass_table, run, success_figure):
+def _(chosen, in_script, run, success_figure):
     if in_script:
-        print(view.headline(run))
-        for row in (pass_table[0], *pass_table[1]):
-            print("".join(f"{cell:<18}" if not i else f"{cell:>28}" for i, cell in enumerate(row)))
-        print(view.how_measured(run))
+        print(view.in_text(run))
         edges, means = view.epoch_means(run, chosen.steps_per_epoch)
         for number, mean in enumerate(means):
             print(f"epoch {number + 1:>3}, to step {edges[number + 1]:>5}: success rate {mean:.3f}")

@@ -2,8 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["maxrl[notebooks]"]
 #
-# # maxrl comes from the clone that this file lies in. On its own, point uv at the repository instead:
-# # maxrl = { git = "https://…/maxrl.git" }
+# # For a clone of maxrl's repository: the package is that of the folder above this file.
 # [tool.uv.sources]
 # maxrl = { path = "..", editable = true }
 #
@@ -26,7 +25,7 @@ with app.setup:
     from maxrl.errors import InputError
     from maxrl.experiments.notebooks import plots as pictures
     from maxrl.experiments.notebooks import run_view as view
-    from maxrl.experiments.notebooks.flags import or_exit, read_flags
+    from maxrl.experiments.notebooks.flags import Kept, or_exit, read_flags
     from maxrl.experiments.store import find_runs
 
 
@@ -83,8 +82,20 @@ def _(again, folder):
 
 
 @app.cell(hide_code=True)
-def _(runs):
-    which = mo.ui.dropdown(list(runs), value=next(iter(runs)), label="run", searchable=len(runs) > 8)
+def _():
+    kept_run, kept_step = Kept(), Kept()  # through a new reading, which makes these controls anew
+    return kept_run, kept_step
+
+
+@app.cell(hide_code=True)
+def _(kept_run, runs):
+    which = mo.ui.dropdown(
+        list(runs),
+        value=kept_run.among(runs, next(iter(runs))),
+        label="run",
+        searchable=len(runs) > 8,
+        on_change=kept_run.keep,
+    )
     which if len(runs) > 1 else None
     return (which,)
 
@@ -121,11 +132,17 @@ def _(run):
 
 
 @app.cell(hide_code=True)
-def _(history):
-    last = 1 if history is None else int(history.steps[-1])
+def _(history, kept_step):
     first = 1 if history is None else int(history.steps[0])
+    last = max(first + 1, 1 if history is None else int(history.steps[-1]))
     at = mo.ui.slider(
-        first, max(last, first + 1), value=first, label="step", show_value=True, full_width=True
+        first,
+        last,
+        value=kept_step.among(range(first, last + 1), first),
+        label="step",
+        show_value=True,
+        full_width=True,
+        on_change=kept_step.keep,
     )
     mo.vstack(
         [
@@ -151,15 +168,18 @@ def _(at, history):
 @app.cell(hide_code=True)
 def _(run):
     passes = view.pass_at_k_figure(run)
-    pass_table = view.before_and_after(run)
     mo.vstack(
         [
             mo.md("### Before and after"),
-            mo.Html(pictures.side_by_side(*([passes] if passes else []), pictures.table(*pass_table))),
+            mo.Html(
+                pictures.side_by_side(
+                    *([passes] if passes else []), pictures.table(*view.before_and_after(run))
+                )
+            ),
             mo.md(view.how_measured(run)),
         ]
     )
-    return pass_table, passes
+    return (passes,)
 
 
 @app.cell(hide_code=True)
@@ -212,12 +232,9 @@ def _(run):
 
 
 @app.cell(hide_code=True)
-def _(flags, groups_figures, pass_table, passes, run, samples, success_figure):
+def _(flags, groups_figures, passes, run, samples, success_figure):
     if mo.app_meta().mode == "script":
-        print(view.headline(run))
-        for row in (pass_table[0], *pass_table[1]):
-            print("".join(f"{cell:<18}" if not i else f"{cell:>28}" for i, cell in enumerate(row)))
-        print(view.how_measured(run))
+        print(view.in_text(run))
         for sample in samples[: flags.samples]:
             print(
                 f"{sample['verdict']:<11} {sample['prompt']} {sample['completion']}   {sample['why']}".rstrip()

@@ -2,8 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["maxrl[notebooks]"]
 #
-# # maxrl comes from the clone that this file lies in. On its own, point uv at the repository instead:
-# # maxrl = { git = "https://…/maxrl.git" }
+# # For a clone of maxrl's repository: the package is that of the folder above this file.
 # [tool.uv.sources]
 # maxrl = { path = "..", editable = true }
 #
@@ -91,9 +90,15 @@ def _(flags):
         label="sampled groups",
         show_value=True,
     )
-    seed = mo.ui.number(0, value=flags.seed, label="seed")
-    mo.hstack([group_size, repeats, seed], wrap=True, justify="start", gap=2)
-    return group_size, repeats, seed
+    seed_box = mo.ui.number(0, value=flags.seed, label="seed")
+    mo.hstack([group_size, repeats, seed_box], wrap=True, justify="start", gap=2)
+    return group_size, repeats, seed_box
+
+
+@app.cell(hide_code=True)
+def _(seed_box):
+    seed = int(seed_box.value or 0)  # an emptied box has None, and one may hold a fraction
+    return (seed,)
 
 
 @app.cell(hide_code=True)
@@ -147,7 +152,7 @@ def _(group_size, repeats, seed):
     sampled_mass = {
         name: or_exit(
             lambda name=name: toy.sampled_mass(
-                name, mass_rates, group_size.value, repeats=repeats.value, seed=seed.value
+                name, mass_rates, group_size.value, repeats=repeats.value, seed=seed
             )
         )
         for name in exact_mass
@@ -161,7 +166,7 @@ def _(group_size, repeats, seed):
             mo.Html(masses_figure),
             mo.md(
                 f"Largest at p = {peaks['maxrl']:.2f} for MaxRL, at {peaks['grpo']:.2f} for GRPO. "
-                f"Dots: means over {repeats.value} groups, seed {seed.value}."
+                f"Dots: means over {repeats.value} groups, seed {seed}."
             ),
         ]
     )
@@ -223,7 +228,7 @@ def _(difficulty, group_size, learning_rate, seed, steps, theta0):
             learning_rate=learning_rate.value,
             steps=steps.value,
             num_generations=group_size.value,
-            seed=seed.value,
+            seed=seed,
         )
     )
     lanes = toy.race(["maxrl", "grpo", "rloo"], settings)

@@ -2,8 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["maxrl[notebooks]"]
 #
-# # maxrl comes from the clone that this file lies in. On its own, point uv at the repository instead:
-# # maxrl = { git = "https://…/maxrl.git" }
+# # For a clone of maxrl's repository: the package is that of the folder above this file.
 # [tool.uv.sources]
 # maxrl = { path = "..", editable = true }
 #

@@ -222,6 +222,12 @@ class App:
             label=value
         )
 
+    def fill(self, label: str, value: str) -> None:
+        """Write into a number box in place of what stands there."""
+        box = self.page.locator("marimo-number").filter(has_text=label).locator("input")
+        box.fill(value)
+        box.press("Tab")
+
     def data(self, figure: str, name: str) -> str:
         """A `data-…` attribute of a figure."""
         found = self.page.locator(f"#figure-{figure}").get_attribute(f"data-{name}")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,46 @@ def test_the_histogram_follows_the_step(open_app: OpenApp, finished_run: Path) -
     app.wait_for_text(f"{len(samples)} completions")
     app.choose("verdict", "success")
     app.wait_for_text(f"{sum(row['success'] for row in samples)} completions")
+
+
+def test_reading_again_keeps_what_was_chosen(open_app: OpenApp, finished_run: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        shutil.copytree(finished_run, tmp_path / "runs" / name)
+    app = open_app("reading_a_run.py", "--run", str(tmp_path / "runs"))
+    app.wait_for_text("a: maxrl, seed 3")
+    app.choose("run", "b")
+    app.wait_for_text("b: maxrl, seed 3")
+    app.slide("step", "End")
+    last = app.wait_for_data("histogram", "step", "1")
+    mean = app.data("histogram", "mean")
+    for name in "abc":  # the last groups of every run become others, and there is a new run
+        folder = tmp_path / "runs" / name
+        if name == "c":
+            shutil.copytree(finished_run, folder)
+        *rows, row = map(json.loads, (folder / "diagnostics.jsonl").read_text().splitlines())
+        row["k_histogram"] = [0, 0, sum(row["k_histogram"]), *[0] * (len(row["k_histogram"]) - 3)]
+        (folder / "diagnostics.jsonl").write_text("".join(json.dumps(it) + "\n" for it in (*rows, row)))
+    app.page.locator("marimo-refresh").get_by_role("button").first.click()
+    assert app.wait_for_data("histogram", "mean", mean) == "2.0000"
+    assert app.data("histogram", "step") == last
+    assert app.page.get_by_role("heading", name="b", exact=True).count() == 1
+    list_of_runs = app.page.locator("marimo-dropdown").filter(has_text="run").locator("select")
+    assert list_of_runs.locator("option").all_inner_texts() == ["a", "b", "c"]
+
+
+def test_number_boxes_may_be_empty_or_hold_a_fraction(open_app: OpenApp) -> None:
+    app = open_app("toy_simulation.py", "--repeats", "20", "--steps", "20", "--seed", "3")
+    app.wait_for_text("over 20 groups, seed 3.")
+    app.fill("seed", "7.4")
+    app.wait_for_text("over 20 groups, seed 7.")
+    app.fill("seed", "")
+    app.wait_for_text("over 20 groups, seed 0.")
+    app = open_app("max_rl.py", "--model-id", "tiny", "--epochs", "3")
+    app.wait_for_text("3 epochs of 10")
+    app.fill("epochs", "")
+    app.wait_for_text("2 epochs of 10")  # the recipe's
+    app.fill("seed", "")
+    app.wait_for_text("seed is empty")
 
 
 def test_the_button_trains(open_app: OpenApp, tmp_path: Path) -> None:

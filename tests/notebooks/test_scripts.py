@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,13 +23,14 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_the_header_takes_maxrl_from_the_repository(notebook: str) -> None:
+def test_the_header_takes_maxrl_from_the_clone(notebook: str) -> None:
     text = (ROOT / "notebooks" / notebook).read_text()
     block = re.match(r"# /// script\n((?:#.*\n)+?)# ///\n", text)
     assert block is not None
     header = tomllib.loads("".join(line[2:] or "\n" for line in block[1].splitlines(keepends=True)))
     assert header["requires-python"] == ">=3.11"
     assert header["dependencies"] == ["maxrl[notebooks]"]
+    assert "# For a clone of maxrl's repository" in block[1]
     source = header["tool"]["uv"]["sources"]["maxrl"]
     project = tomllib.loads((ROOT / "notebooks" / source["path"] / "pyproject.toml").read_text())["project"]
     assert project["name"] == "maxrl"
@@ -171,6 +173,16 @@ def test_errors_take_one_line(
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.slow
+def test_a_notebook_away_from_its_clone_says_so_in_one_line(script: Script, tmp_path: Path) -> None:
+    alone = shutil.copy(ROOT / "notebooks" / "max_rl.py", tmp_path)
+    done = script(alone, "--model-id", "tiny", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert "subset_sum_qwen.yaml is missing" in line
+    assert "run it in a clone" in line
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from rich.text import Text
 from maxrl.cli.common import CommandParser
 from maxrl.cli.inspect_tables import folded, order_label
 from maxrl.errors import InputError
-from maxrl.experiments.notebooks.toy import Array, Lane, RaceSettings, ToyPolicy, race
+from maxrl.experiments.notebooks.toy import GOAL, Array, Lane, RaceSettings, ToyPolicy, race
 from maxrl.experiments.notebooks.toy_plots import draw_race
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -25,9 +25,6 @@ MOST_ESTIMATORS = 6
 
 SPARKS = " ▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 16
-GOAL = 0.5
-"""The pass rate that estimators race to."""
-
 DESCRIPTION = """\
 A race on a toy problem: which estimator gets a rarely solved prompt solved?
 
@@ -172,15 +169,14 @@ def _table(lanes: Sequence[Lane], settings: RaceSettings) -> Table:
     table.add_column(f"step of\np = {GOAL:g}", justify="right")
     table.add_column("\nshare", justify="right")
     for lane in lanes:
-        low, middle, high = (float(path[-1]) for path in lane.quantiles(0.05, 0.5, 0.95))
-        reached = lane.steps_to(GOAL)
+        expected, middle, between, reached, share = lane.outcome()
         table.add_row(
             Text.assemble(folded(lane.name, 14), "\n", (order_label(lane.exact), "dim")),
             spark(lane.expected),
-            f"{lane.expected[-1]:.3f}",
-            Text.assemble(f"{middle:.3f}\n", (f"({low:.3f} … {high:.3f})", "dim")),
-            "never" if reached is None else str(reached),
-            f"{lane.share_at(GOAL):.0%}",
+            expected,
+            Text.assemble(f"{middle}\n", (between, "dim")),
+            reached,
+            share,
         )
     return table
 

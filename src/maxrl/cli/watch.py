@@ -14,7 +14,8 @@ How a run stands, read from its folder: progress, success rate, live groups,
 speed, time left, and what the model said last. Of a folder that holds several
 runs, as a grid's, a line for each.
 
-Ends when the run does; Ctrl-C ends the watching, never the run. Where the
+Ends when the run does, or none of several is at work any more; one that was
+stopped is not waited for. Ctrl-C ends the watching, never a run. Where the
 output is no terminal one look is printed."""
 
 EXAMPLES = """\

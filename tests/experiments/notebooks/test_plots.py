@@ -8,7 +8,7 @@ import pytest
 
 from maxrl.errors import InputError
 from maxrl.experiments.notebooks import plots as pictures
-from maxrl.experiments.notebooks.flags import or_exit, read_flags, with_value
+from maxrl.experiments.notebooks.flags import Kept, or_exit, read_flags, with_value
 from maxrl.experiments.notebooks.toy import RaceSettings, race
 
 
@@ -59,6 +59,8 @@ def test_rows_of_a_race() -> None:
     _, rows = pictures.race_rows(lanes)
     assert [row[0] for row in rows] == ["maxrl", "rloo"]
     assert rows[0][1] == f"{lanes[0].expected[-1]:.3f}"
+    low, middle, high = (path[-1] for path in lanes[0].quantiles(0.05, 0.5, 0.95))
+    assert rows[0][2] == f"{middle:.3f} ({low:.3f} … {high:.3f})"
     assert rows[1][3] == "never"
 
 
@@ -108,3 +110,14 @@ def test_widgets_offer_what_was_asked_for() -> None:
     assert with_value((1, 4, 8), 6) == [1, 4, 6, 8]
     assert with_value((1, 4), None) == [1, 4]
     assert with_value(["maxrl", "grpo"], "maxrl(order=4)") == ["maxrl", "grpo", "maxrl(order=4)"]
+
+
+def test_what_was_chosen_stays_as_long_as_it_is_offered() -> None:
+    kept = Kept[int]()
+    assert kept.among(range(1, 9), 1) == 1
+    kept.keep(5)
+    assert kept.among(range(1, 9), 1) == 5
+    assert kept.among(range(1, 3), 1) == 1
+    assert kept.among(range(1, 9), 1) == 5
+    kept.keep(0)
+    assert kept.among(range(3), 2) == 0

@@ -86,6 +86,16 @@ def test_before_and_after_with_intervals(run: StoredRun) -> None:
     assert table["pass@4"] == ["–", "80.0 % (70.0 … 90.0)"]
     assert table["greedy accuracy"][0].startswith("50.0 % (")
     assert "2 problems, 4 samples of each" in run_view.how_measured(run)
+    first, *lines, last = run_view.in_text(run).splitlines()
+    assert (first, last) == (run_view.headline(run), run_view.how_measured(run))
+    assert [line.split()[:1] for line in lines] == [
+        ["before"],
+        ["greedy"],
+        ["pass@1"],
+        ["pass@2"],
+        ["pass@4"],
+    ]
+    assert {len(line) for line in lines} == {18 + 2 * 28}
 
 
 def test_wilson_s_interval_by_hand() -> None:
@@ -129,7 +139,7 @@ def test_neighbouring_steps_count_in_long_runs() -> None:
     counts = np.zeros((101, 3))
     counts[:, 0] = 1
     counts[60:, 2] = 3
-    history = run_view.GroupHistory(np.arange(1, 102), counts)
+    history = run_view.GroupHistory(np.arange(1, 102), counts, np.full(101, 2))
     shares, first, last = history.around(
         61
     )  # 5 % of 100 steps to either side: 56 … 66, of which six have three more
@@ -138,9 +148,22 @@ def test_neighbouring_steps_count_in_long_runs() -> None:
 
 
 def test_a_generation_may_serve_several_steps() -> None:
-    history = run_view.GroupHistory(np.array([1, 9]), np.array([[1.0, 0.0], [0.0, 1.0]]))
+    history = run_view.GroupHistory(np.array([1, 9]), np.array([[1.0, 0.0], [0.0, 1.0]]), np.ones(2, int))
     assert history.around(4)[1:] == (1, 1)
     assert history.around(6)[1:] == (9, 9)
+
+
+def test_groups_of_different_sizes(tmp_path: Path) -> None:
+    # Two rollouts each, then four: of the first groups those with K = 2 are mastered, of the others they are live.
+    rows = [{"step": 1, "k_histogram": [1, 0, 3]}, {"step": 2, "k_histogram": [1, 0, 1, 0, 2]}]
+    write_lines(tmp_path / "diagnostics.jsonl", rows)
+    history = run_view.group_history(StoredRun(tmp_path))
+    assert history is not None
+    assert (history.n, history.sizes.tolist()) == (4, [2, 4])
+    shares = {name: values.tolist() for name, values in history.shares().items()}
+    assert shares == {"K = 0": [0.25, 0.25], "0 < K < N": [0.0, 0.25], "K = N": [0.75, 0.5]}
+    assert "<svg" in run_view.history_figure(history, 1)
+    assert "N = 2 … 4" in run_view.histogram_figure(history, 1)
 
 
 def test_figures_of_a_run_and_of_nothing(run: StoredRun, tmp_path: Path) -> None:

@@ -137,6 +137,11 @@ def test_what_cannot_be_is_refused_before_anything_starts(words: list[str], mess
         fields_of(*words)
 
 
+def test_a_notebook_without_its_recipe_says_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"q\.yaml is missing: .*; run it in a clone"):
+        single_run_fields(SingleRun(), tmp_path / "recipes" / "q.yaml")
+
+
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_single_run(["--help"])
@@ -159,6 +164,15 @@ def test_widgets_win_over_options_and_leave_what_they_do_not_have() -> None:
     assert "LoRA" not in in_words(chosen, given)
     qwen = SingleRun()
     assert "LoRA rank 8, α 16" in in_words(qwen, single_run_fields(qwen, RECIPE))
+
+
+def test_boxes_that_are_empty_or_hold_a_fraction() -> None:
+    boxes = {"model_id": "tiny", "epochs": None, "lora_rank": None}
+    assert chosen_in_widgets(SingleRun(), boxes).epochs is None
+    with pytest.raises(InputError, match="seed is empty"):
+        chosen_in_widgets(SingleRun(), {**boxes, "seed": None})
+    with pytest.raises(InputError, match=r"epochs must be a whole number, but is 1\.25"):
+        chosen_in_widgets(SingleRun(), {**boxes, "epochs": 1.25})
 
 
 def test_progress_counts_each_step_once() -> None:

@@ -247,6 +247,7 @@ def test_what_a_lane_says() -> None:
     )
     assert (lane.steps_to(0.4), lane.steps_to(0.61)) == (1, None)
     assert lane.share_at(0.5) == 0.5
+    assert lane.outcome() == ("0.500", "0.350", "(0.305 … 0.395)", "2", "50%")
     assert lane.quantiles(0.0, 1.0)[1].tolist() == [0.1, 0.7, 0.3, 0.4]
 
 

@@ -48,6 +48,30 @@ def test_a_running_run(tmp_path: Path) -> None:
     assert "? 4" in out  # no verdict is no failure
 
 
+def log(folder: Path, **figures: float) -> None:
+    """One more step, the seventh."""
+    with (folder / "metrics.jsonl").open("a") as sink:
+        sink.write(json.dumps({"step": 7, "elapsed": 3.5, **figures}) + "\n")
+
+
+def test_a_step_of_which_nothing_was_judged_is_no_figure(tmp_path: Path) -> None:
+    nan = float("nan")
+    folder = make_run(tmp_path / "one", "running", steps=6)
+    log(folder, success_rate=nan, **{"groups/live": nan, "groups/dead": 0.5, "groups/mastered": nan})
+    out = look(folder)
+    (line,) = [line for line in out.splitlines() if line.startswith("success rate")]
+    assert line.split() == ["success", "rate", "—", "▁▂▄▅▇█", "0.05", "…", "0.30"]
+    assert "— live, 50% dead, — mastered" in out
+    assert "nan" not in out
+    # In a table, beside one that never had a verdict.
+    never = make_run(tmp_path / "two", "running", steps=0)
+    log(never, success_rate=nan)
+    assert "success rate   —" in look(never)
+    rows = {line.split()[0]: line.split()[1:] for line in look(tmp_path).splitlines() if line.strip()}
+    assert rows["one"][:5] == ["training", "7/10", "—", "▁▂▄▅▇█", "—"]
+    assert rows["two"][:4] == ["training", "7/10", "—", "—"]
+
+
 def test_time_left_is_that_of_steps_and_evaluations(tmp_path: Path) -> None:
     run = StoredRun(make_run(tmp_path / "one", "running", steps=6))
     assert recent(run) == {"step_seconds": 0.5, "rollouts": 64.0, "completion_tokens": 256.0}
@@ -79,6 +103,32 @@ def test_phases(tmp_path: Path) -> None:
     last = make_run(tmp_path / "three", "running", steps=10)
     assert phase(StoredRun(last)) == "evaluating"
     assert "of some 3.0 s" in look(last)
+
+
+def test_an_evaluation_while_training(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "one", "running", steps=3, eval_every=2)
+    drawn = folder / "diagnostics.jsonl"
+    evals = folder / "evals.jsonl"
+    evals.write_text('{"step": 2, "greedy_accuracy": 0.5, "seconds": 7.0}\n')
+    drawn.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)))
+    assert phase(StoredRun(folder)) == "training"
+    with drawn.open("a") as sink:  # the fourth step has ended, of which nothing is logged yet
+        sink.write('{"step": 4}\n')
+    assert phase(StoredRun(folder)) == "evaluating while training"
+    (folder / "metrics.jsonl").touch()
+    before = time.time() - 100
+    os.utime(drawn, (before, before))
+    out = look(folder)
+    assert "evaluating       for 1 min 40 s, of some 7.0 s" in out
+    assert "left" in out
+    make_run(tmp_path / "two")
+    assert "evaluating" in look(tmp_path)
+    with evals.open("a") as sink:
+        sink.write('{"step": 4, "greedy_accuracy": 0.5, "seconds": 7.0}\n')
+    assert phase(StoredRun(folder)) == "training"
+    with drawn.open("a") as sink:
+        sink.write('{"step": 5}\n')
+    assert phase(StoredRun(folder)) == "training"
 
 
 def test_a_run_that_makes_no_steps_any_more_says_so(tmp_path: Path) -> None:
@@ -197,12 +247,74 @@ def test_ctrl_c_ends_the_watching_alone(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_of_several_runs_it_waits_for_those_that_can_go_on(tmp_path: Path) -> None:
+def long_ago(folder: Path) -> None:
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+
+
+def test_a_stopped_run_is_not_waited_for(tmp_path: Path) -> None:
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", "failed", steps=3)
     assert watched(tmp_path, [])[1] == []
-    stopped = make_run(tmp_path / "c", "stopped", steps=3)
-    assert len(watched(tmp_path, [lambda: (stopped / "run.json").write_text("{}")])[1]) == 1
+    long_ago(make_run(tmp_path / "c", "stopped", steps=3))
+    assert watched(tmp_path, [])[1] == []
+    gone = make_run(tmp_path / "d", "running", steps=3)  # its files are fresh, but its process is gone
+    record = json.loads((gone / "process.json").read_text())
+    (gone / "process.json").write_text(json.dumps({**record, "created": 0.0}))
+    assert watched(tmp_path, [])[1] == []
+    at_work = make_run(tmp_path / "e", "running", steps=3)
+    assert len(watched(tmp_path, [lambda: (at_work / "run.json").write_text("{}")])[1]) == 1
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_run_that_has_just_begun_is_waited_for(tmp_path: Path, others: int) -> None:
+    for number in range(others):
+        make_run(tmp_path / f"{number}")
+    begun = make_run(tmp_path / "new", "stopped", steps=0)  # no process is on record yet
+    assert len(watched(tmp_path, [lambda: (begun / "run.json").write_text("{}")])[1]) == 1
+
+
+# --- files that cannot be read -------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_half_written_is_read_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "one", "running", steps=6)
+    whole = (folder / "metrics.jsonl").read_text()
+
+    def cut() -> None:
+        (folder / "metrics.jsonl").write_text(whole.replace("}\n", "\n", 1))
+
+    def mend() -> None:
+        (folder / "metrics.jsonl").write_text(whole)
+
+    def end() -> None:
+        (folder / "run.json").write_text("{}")
+
+    out, waits = watched(folder, [cut, mend, end])
+    assert len(waits) == 3
+    assert out.index("step 6/10") < out.index("line 1 is damaged") < out.rindex("step 6/10")
+
+
+def test_a_damaged_file_of_a_run_that_is_over_ends_the_watching(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "one")
+    (folder / "eval.json").write_text("{")
+    with pytest.raises(InputError, match=r"eval\.json is damaged"):
+        watched(folder, [])
+    (folder / "eval.json").unlink()
+    (folder / "samples.jsonl").write_text('{"id": "a", "pro')
+    with pytest.raises(InputError, match=r"samples\.jsonl is damaged"):
+        look(folder)
+
+
+def test_a_damaged_run_is_a_line_among_the_others(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    (make_run(tmp_path / "b") / "metrics.jsonl").write_text("{\n{}\n")
+    out = look(tmp_path, width=200)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert rows["a"][:2] == ["done", "10/10"]
+    assert rows["b"] == ["unreadable", "—", "—", "—", "—"]
+    assert "b: " in out
+    assert "metrics.jsonl, line 1 is damaged" in out
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

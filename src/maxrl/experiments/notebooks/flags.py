@@ -1,11 +1,14 @@
-"""Options of a notebook: what its widgets begin with, and what its script takes after `--`."""
+"""Options of a notebook: what its widgets begin with, and what its script takes after `--`.
+
+And what widgets begin with that the page makes anew: what the reader had chosen.
+"""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from maxrl.errors import InputError, MaxRLError
 
@@ -66,6 +69,24 @@ def with_value(offered: Iterable[Any], value: Any) -> list[Any]:
     """What a widget offers, with a value among it that was asked for; numbers in order."""
     values = list(dict.fromkeys([*offered, *([] if value is None else [value])]))
     return values if any(isinstance(one, str) for one in values) else sorted(values)
+
+
+class Kept(Generic[Found]):
+    """What a reader has chosen in a widget, for the one that takes its place when what it offers is read anew.
+
+    No cell reacts to it, unlike to marimo's state, which would make the widget anew at every choice.
+    """
+
+    def __init__(self) -> None:
+        self._value: Found | None = None
+
+    def keep(self, value: Found) -> None:
+        """For a widget's `on_change`."""
+        self._value = value
+
+    def among(self, offered: Collection[Found], otherwise: Found) -> Found:
+        """What was chosen, as long as it is offered."""
+        return self._value if self._value is not None and self._value in offered else otherwise
 
 
 def _is_number(word: str) -> bool:

@@ -160,17 +160,8 @@ def race_rows(lanes: Sequence[Lane]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a table under the race."""
     rows: list[list[str]] = []
     for lane in lanes:
-        low, middle, high = (float(path[-1]) for path in lane.quantiles(0.05, 0.5, 0.95))
-        reached = lane.steps_to(0.5)
-        rows.append(
-            [
-                lane.name,
-                f"{lane.expected[-1]:.3f}",
-                f"{middle:.3f} ({low:.3f} … {high:.3f})",
-                "never" if reached is None else str(reached),
-                f"{lane.share_at(0.5):.0%}",
-            ]
-        )
+        expected, middle, span, reached, share = lane.outcome()
+        rows.append([lane.name, expected, f"{middle} {span}", reached, share])
     return ["", "p at the end", "sampled (90 %)", "step of p = ½", "paths at ½"], rows
 
 

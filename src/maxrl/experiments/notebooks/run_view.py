@@ -65,6 +65,13 @@ def before_and_after(run: StoredRun) -> tuple[list[str], list[list[str]]]:
     return ["", *evaluations], rows
 
 
+def in_text(run: StoredRun) -> str:
+    """Headline, that table and how it was measured, as a script prints them."""
+    head, rows = before_and_after(run)
+    lines = ["".join([f"{row[0]:<18}", *(f"{cell:>28}" for cell in row[1:])]) for row in (head, *rows)]
+    return "\n".join([headline(run), *lines, how_measured(run)])
+
+
 def how_measured(run: StoredRun) -> str:
     """A sentence under that table."""
     found = run.evaluation or run.before
@@ -234,11 +241,21 @@ class GroupHistory:
     steps: np.ndarray
     """The step that each generation was drawn for: (generations,)."""
     counts: np.ndarray
-    """Groups with K = 0 … N successes: (generations, N + 1)."""
+    """Groups with K = 0 … N successes: (generations, largest N + 1)."""
+    sizes: np.ndarray
+    """N, the rollouts of each group of a generation: (generations,)."""
 
     @property
     def n(self) -> int:
+        """The largest N."""
         return self.counts.shape[1] - 1
+
+    def shares(self) -> dict[str, np.ndarray]:
+        """Of the groups without, with some and with only successes in each generation: (generations,)."""
+        totals = np.maximum(1, self.counts.sum(axis=1))
+        none, only = self.counts[:, 0], self.counts[np.arange(len(self.sizes)), self.sizes]
+        kinds = {"K = 0": none, "0 < K < N": self.counts.sum(axis=1) - none - only, "K = N": only}
+        return {name: groups / totals for name, groups in kinds.items()}
 
     def around(self, step: int) -> tuple[np.ndarray, int, int]:
         """Shares by K of the groups within `WINDOW` of a step, and its first and last step: (N + 1,)."""
@@ -255,11 +272,11 @@ def group_history(run: StoredRun) -> GroupHistory | None:
     rows = [row for row in run.diagnostics if row.get("k_histogram")]
     if not rows:
         return None
-    width = max(len(row["k_histogram"]) for row in rows)
-    counts = np.zeros((len(rows), width))
+    sizes = np.array([len(row["k_histogram"]) - 1 for row in rows])
+    counts = np.zeros((len(rows), sizes.max() + 1))
     for index, row in enumerate(rows):
         counts[index, : len(row["k_histogram"])] = row["k_histogram"]
-    return GroupHistory(np.array([int(row["step"]) for row in rows]), counts)
+    return GroupHistory(np.array([int(row["step"]) for row in rows]), counts, sizes)
 
 
 def histogram_figure(history: GroupHistory, step: int) -> str:
@@ -282,7 +299,8 @@ def histogram_figure(history: GroupHistory, step: int) -> str:
         axes.grid(visible=False, axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         where = f"step {first}" if first == last else f"steps {first} to {last}"
-        axes.set(xlabel=f"K, successes among N = {history.n}; {where}", ylabel="share of groups")
+        n = history.n if history.sizes.min() == history.n else f"{history.sizes.min()} … {history.n}"
+        axes.set(xlabel=f"K, successes among N = {n}; {where}", ylabel="share of groups")
         legend_above(axes)
 
     data = {"step": step, "mean": f"{mean:.4f}"}
@@ -290,17 +308,12 @@ def histogram_figure(history: GroupHistory, step: int) -> str:
 
 
 def history_figure(history: GroupHistory, step: int) -> str:
-    """Mean K/N of the groups and the shares of K = 0 and K = N over training, with the chosen step marked."""
-    totals = np.maximum(1, history.counts.sum(axis=1))
-    shares = {
-        "K = 0": (history.counts[:, 0] / totals, plots.BEFORE),
-        "0 < K < N": (history.counts[:, 1:-1].sum(axis=1) / totals, plots.colour(2)),
-        "K = N": (history.counts[:, -1] / totals, plots.colour(0)),
-    }
+    """Shares of the groups without, with some and with only successes over training, with the chosen step marked."""
+    tints = (plots.BEFORE, plots.colour(2), plots.colour(0))
     width = max(1.0, float(history.steps[-1]) / plots.POINTS)
 
     def draw(axes: Axes) -> None:
-        for name, (values, tint) in shares.items():
+        for (name, values), tint in zip(history.shares().items(), tints, strict=True):
             steps, thinned = plots.thin(history.steps.astype(float), values, width)
             axes.plot(steps, plots.smooth(thinned), color=tint, label=name)
         axes.axvline(step, color=plots.INK, linewidth=0.9)

@@ -153,6 +153,11 @@ def single_run_fields(chosen: SingleRun, recipe: Path) -> Fields:
     Raises:
         InputError: the recipe is not there, or a value is refused.
     """
+    if not recipe.is_file():
+        raise InputError(
+            f"{recipe} is missing: max_rl.py takes its settings from the recipes of the clone that it lies in; run it in a "
+            "clone of maxrl's repository, as notebooks/max_rl.py"
+        )
     words: dict[str, object] = {
         "config": recipe,
         "model_name_or_path": chosen.model_id,
@@ -181,7 +186,16 @@ def single_run_fields(chosen: SingleRun, recipe: Path) -> Fields:
 
 
 def chosen_in_widgets(asked: SingleRun, values: Mapping[str, Any]) -> SingleRun:
-    """What the widgets say, over what the command line said; 0 epochs and rank 0 leave these to the recipe."""
+    """What the widgets say, over what the command line said; 0 epochs and rank 0, or none, leave these to the recipe.
+
+    Raises:
+        InputError: the box of the seed was emptied, another holds a fraction, or a value is out of range.
+    """
+    if values.get("seed", asked.seed) is None:
+        raise InputError("seed is empty: give a whole number from 0")
+    for name in ("epochs", "lora_rank", "seed"):
+        if not float(values.get(name) or 0).is_integer():
+            raise InputError(f"{name} must be a whole number, but is {values[name]}")
     left_open = {name: values[name] or None for name in ("epochs", "lora_rank")}
     return replace(asked, **{**values, **left_open, "model_id": values["model_id"].strip()})
 

@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 GRPO = "grpo"
 """The one of every figure: σ̂ has the divisor N − 1 and eps = 1e-4 is added to it, as in TRL."""
 
+GOAL = 0.5
+"""The pass rate that estimators race to."""
+
 MOST_DRAWS = 200_000_000
 """Rollouts of a race and estimator: a few seconds."""
 
@@ -142,6 +145,18 @@ class Lane:
     def share_at(self, p: float) -> float:
         """Share of the sampled paths that are at p at some step."""
         return float((self.sampled.max(axis=1) >= p).mean())
+
+    def outcome(self) -> tuple[str, str, str, str, str]:
+        """For a table: p at the end, expected, the middle and 5 … 95 % of the sampled; step and share of paths at `GOAL`."""
+        low, middle, high = (float(path[-1]) for path in self.quantiles(0.05, 0.5, 0.95))
+        reached = self.steps_to(GOAL)
+        return (
+            f"{self.expected[-1]:.3f}",
+            f"{middle:.3f}",
+            f"({low:.3f} … {high:.3f})",
+            "never" if reached is None else str(reached),
+            f"{self.share_at(GOAL):.0%}",
+        )
 
 
 def race(estimators: Sequence[str], settings: RaceSettings) -> list[Lane]:

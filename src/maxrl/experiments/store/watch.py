@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +16,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from maxrl.errors import InputError
 from maxrl.experiments.store import StoredRun, find_runs
 from maxrl.experiments.store.checkpoints import last_checkpoint
-from maxrl.experiments.store.tables import STYLES, age, distinct_names
+from maxrl.experiments.store.processes import RECENT, recorded_process
+from maxrl.experiments.store.tables import STYLES, age, distinct_names, last_change
 from maxrl.experiments.wording import count, duration
 
 RECENT_ROWS = 20
 """Rows of metrics over which speed is measured: long enough to be steady, short enough to be of now."""
 
 SPARK_WIDTH = 40
+
+EVALUATES_MEANWHILE = "evaluating while training"
+"""A phase."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -36,9 +42,10 @@ def watch(
     once: bool = False,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Show how the run at `path` stands, or the runs below it, until it ends, all of them are done, or Ctrl-C.
+    """Show how the run at `path` stands, or the runs below it, until it ends, none of them is at work, or Ctrl-C.
 
-    Where the console is no terminal, or with `once`, one snapshot is printed.
+    Where the console is no terminal, or with `once`, one snapshot is printed. A file that cannot be read while a run goes
+    on is told, and read again at the next look: half of it may have been written.
 
     Args:
         path: a run's folder, or one that holds runs.
@@ -48,7 +55,7 @@ def watch(
         sleep: waits between two looks.
 
     Raises:
-        InputError: no run is there, or a file of one is damaged.
+        InputError: no run is there, or a file of a single one that does not go on is damaged.
     """
     if once or not console.is_terminal:
         console.print(screen(find_runs([path]), console.height))
@@ -57,19 +64,33 @@ def watch(
         try:
             while True:
                 runs = find_runs([path])  # anew, since a run reads each of its files once
-                live.update(screen(runs, console.height), refresh=True)
-                if not _any_left(runs):
+                going_on = any(_goes_on(run) for run in runs)
+                live.update(_look(runs, console.height, going_on), refresh=True)
+                if not going_on:
                     return
                 sleep(interval)
         except KeyboardInterrupt:  # how people leave; the last screen stays
             return
 
 
-def _any_left(runs: Sequence[StoredRun]) -> bool:
-    # Of several runs, one that nobody makes now may be the next of its grid.
-    if len(runs) == 1:
-        return runs[0].state == "running"
-    return any(run.state in ("running", "stopped") for run in runs)
+def _goes_on(run: StoredRun) -> bool:
+    """Whether there is more to come of a run: a process makes it, or none is on record though its files are fresh.
+
+    Of the latter kind are one that has just begun, and the mirror of one at work elsewhere, which has no `process.json`.
+    """
+    state = run.state
+    if state != "stopped":
+        return state == "running"
+    return recorded_process(run.folder) is None and time.time() - last_change(run.folder) < RECENT
+
+
+def _look(runs: Sequence[StoredRun], height: int, going_on: bool) -> Group:
+    try:
+        return screen(runs, height)
+    except InputError as error:
+        if not going_on:
+            raise
+        return Group(Text(f"{error}", "red"), Text("It is read again at the next look.", "dim"))
 
 
 def screen(runs: Sequence[StoredRun], height: int, *, now: float | None = None) -> Group:
@@ -88,12 +109,23 @@ def phase(run: StoredRun) -> str:
     state = run.state
     if state != "running":
         return state
+    if _evaluates_meanwhile(run):
+        return EVALUATES_MEANWHILE
     if not run.metrics:
         if not run.environment:
             return "starting"
         wanted = run.config.get("eval_before_training", True) and "task" in run.config
         return "evaluating before training" if wanted and run.before is None else "training"
     return "evaluating" if run.max_steps and run.step >= run.max_steps else "training"
+
+
+def _evaluates_meanwhile(run: StoredRun) -> bool:
+    # A step's generation is recorded when the step ends and its figures when the evaluation (`eval_every`) is over.
+    every = run.config.get("eval_every")
+    if not every or not run.diagnostics:
+        return False
+    step = run.diagnostics[-1]["step"]
+    return step % every == 0 and step > max(run.step, run.evals[-1]["step"] if run.evals else 0)
 
 
 def recent(run: StoredRun) -> dict[str, float]:
@@ -148,8 +180,21 @@ def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
 
 
 def history(run: StoredRun, name: str) -> list[float]:
-    """A figure over the run, where it was logged."""
-    return [row[name] for row in run.metrics if row.get(name) is not None]
+    """A figure over the run, where it was logged and is finite: a step of which every verdict failed has NaN."""
+    return [row[name] for row in run.metrics if row.get(name) is not None and math.isfinite(row[name])]
+
+
+def _last_row(run: StoredRun, name: str) -> Mapping[str, float]:
+    """The last row of metrics that has a figure, be it NaN; empty where none has."""
+    return next((row for row in reversed(run.metrics) if row.get(name) is not None), {})
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "—" if value is None or math.isnan(value) else format(value, form)
+
+
+def _unchanged_for(path: Path, now: float) -> float:
+    return max(0.0, now - path.stat().st_mtime)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -204,20 +249,17 @@ def _figures(run: StoredRun, now: float) -> Table:
 
 
 def _lines(run: StoredRun, now: float) -> list[tuple[str, Any]]:
-    last = run.metrics[-1] if run.metrics else {}
     lines: list[tuple[str, Any]] = []
-    rates = history(run, "success_rate")
-    if rates:
-        span = f"{min(rates):.2f} … {max(rates):.2f}"
+    if last := _last_row(run, "success_rate"):
+        rates = history(run, "success_rate")
+        span = f"{min(rates):.2f} … {max(rates):.2f}" if rates else ""
+        rate = _figure(last["success_rate"], ".3f")
         lines.append(
-            (
-                "success rate",
-                Text.assemble(f"{rates[-1]:.3f}  ", (sparkline(rates), "cyan"), (f"  {span}", "dim")),
-            )
+            ("success rate", Text.assemble(f"{rate}  ", (sparkline(rates), "cyan"), (f"  {span}", "dim")))
         )
-    if last.get("groups/live") is not None:
-        dead, mastered = last.get("groups/dead") or 0.0, last.get("groups/mastered") or 0.0
-        lines.append(("groups", f"{last['groups/live']:.0%} live, {dead:.0%} dead, {mastered:.0%} mastered"))
+    if last := _last_row(run, "groups/live"):
+        shares = [f"{_figure(last.get(f'groups/{kind}'), '.0%')} {kind}" for kind in _KINDS]
+        lines.append(("groups", ", ".join(shares)))
     speed = recent(run)
     if speed:
         words = [f"{speed['step_seconds']:.3g} s a step"]
@@ -243,6 +285,10 @@ def _lines(run: StoredRun, now: float) -> list[tuple[str, Any]]:
     return lines
 
 
+_KINDS = ("live", "dead", "mastered")
+"""Of groups."""
+
+
 def _times(run: StoredRun, now: float) -> list[tuple[str, str]]:
     elapsed = run.metrics[-1]["elapsed"] if run.metrics else None
     doing = phase(run)
@@ -250,18 +296,26 @@ def _times(run: StoredRun, now: float) -> list[tuple[str, str]]:
         return [] if elapsed is None else [("trained for", duration(elapsed))]
     if elapsed is None:
         return []
-    since = max(0.0, now - (run.folder / "metrics.jsonl").stat().st_mtime)
+    since = _unchanged_for(run.folder / "metrics.jsonl", now)
     if doing == "evaluating":
-        took = f", of some {duration(run.before.seconds)}" if run.before else ""
-        return [("trained for", duration(elapsed)), ("evaluating", f"for {duration(since)}{took}")]
-    lines = [("trained for", duration(elapsed + since))]
+        took = run.before.seconds if run.before else None
+        return [("trained for", duration(elapsed)), _evaluating(since, took)]
     left = seconds_left(run)
-    if left is not None:
-        lines.append(("left", f"about {duration(max(0.0, left - since))}"))
+    to_come = [] if left is None else [("left", f"about {duration(max(0.0, left - since))}")]
+    if doing == EVALUATES_MEANWHILE:
+        took = run.evals[-1]["seconds"] if run.evals else None
+        at_it = _evaluating(_unchanged_for(run.folder / "diagnostics.jsonl", now), took)
+        return [("trained for", duration(elapsed)), at_it, *to_come]
+    lines = [("trained for", duration(elapsed + since)), *to_come]
     step = recent(run).get("step_seconds", 0.0)
     if since > max(60.0, 10 * step):
         lines.append(("", f"no step was logged for {duration(since)}"))
     return lines
+
+
+def _evaluating(since: float, took: float | None) -> tuple[str, str]:
+    """For how long, and how long the last evaluation took."""
+    return "evaluating", f"for {duration(since)}" + ("" if took is None else f", of some {duration(took)}")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -292,9 +346,20 @@ def _verdict(reward: float | None) -> tuple[str, str]:
 
 
 def _evaluated(path: Path) -> dict[str, Any] | None:
-    """A problem of an evaluation, one of the first that has both where there is one, with right and wrong completions."""
+    """A problem of an evaluation, one of the first that has both where there is one, with right and wrong completions.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not path.is_file():
         return None
+    try:
+        return _telling_problem(path)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); measure the run anew with `maxrl eval`") from error
+
+
+def _telling_problem(path: Path) -> dict[str, Any] | None:
     found: dict[str, Any] | None = None
     with path.open(encoding="utf-8") as lines:  # the file may be large, and one problem is asked for
         problems = itertools.groupby(map(json.loads, lines), key=lambda row: row["id"])
@@ -349,36 +414,38 @@ def runs_screen(runs: Sequence[StoredRun], height: int, now: float) -> Group:
     table.add_column("success", no_wrap=True)
     table.add_column("live", justify="right", no_wrap=True)
     table.add_column("left", justify="right", no_wrap=True)
+    errors: list[Text] = []
     for run in shown:
-        table.add_row(Text(names[id(run)]), *_cells(run, now))
+        name, error = names[id(run)], run.error if states[id(run)] == "failed" else None
+        try:
+            cells = _cells(run, now)
+        except InputError as damaged:  # the others can be read
+            cells, error = _UNREADABLE, str(damaged)
+        table.add_row(Text(name), *cells)
+        if error:
+            errors.append(Text(f"{name}: {error}", "red"))
     tally = ", ".join(
         f"{len([1 for state in states.values() if state == name])} {name}"
         for name in _ORDER
         if name in states.values()
     )
     hidden = f"; {len(runs) - len(shown)} more are not shown" if len(shown) < len(runs) else ""
-    errors = [
-        Text(f"{names[id(run)]}: {run.error}", "red")
-        for run in shown
-        if states[id(run)] == "failed" and run.error
-    ]
     return Group(table, Text(f"{len(runs)} runs: {tally}{hidden}"), *errors[:5])
 
 
-def _cells(run: StoredRun, now: float) -> list[Any]:
+_UNREADABLE = (Text("unreadable", "red"), "—", "—", "—", "—")
+
+
+def _cells(run: StoredRun, now: float) -> Sequence[Any]:
     doing, state = phase(run), run.state
-    rates = history(run, "success_rate")
-    success = f"{rates[-1]:.3f} {sparkline(rates, 12)}" if rates else "—"
-    live = run.metrics[-1].get("groups/live") if run.metrics else None
-    left = seconds_left(run) if doing == "training" else None
-    times = "—"
+    rate = _last_row(run, "success_rate").get("success_rate")
+    left = seconds_left(run) if doing in ("training", EVALUATES_MEANWHILE) else None
     if left is not None:
-        since = max(0.0, now - (run.folder / "metrics.jsonl").stat().st_mtime)
-        times = age(max(0.0, left - since))
+        left = max(0.0, left - _unchanged_for(run.folder / "metrics.jsonl", now))
     return [
-        Text({"evaluating before training": "evaluating"}.get(doing, doing), STYLES[state]),
+        Text("evaluating" if doing.startswith("evaluating") else doing, STYLES[state]),
         f"{run.step}/{run.max_steps or '?'}",
-        success,
-        "—" if live is None else f"{live:.0%}",
-        times,
+        f"{_figure(rate, '.3f')} {sparkline(history(run, 'success_rate'), 12)}".rstrip(),
+        _figure(_last_row(run, "groups/live").get("groups/live"), ".0%"),
+        "—" if left is None else age(left),
     ]
