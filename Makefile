@@ -36,7 +36,7 @@ test: check
 	$(BIN)/python -m coverage report --include="src/maxrl/objectives/*,src/maxrl/tasks/*" --fail-under=100
 
 test-all: $(STAMP)-dev
-	$(LOCAL) $(BIN)/python -m pytest -m slow $(ARGS)
+	$(LOCAL) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadscope $(ARGS)
 
 check: $(STAMP)-dev
 	$(BIN)/ruff check

@@ -2,9 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from tests.experiments import made_runs
@@ -13,14 +17,17 @@ from transformers import Qwen2ForCausalLM
 
 from maxrl.cli import main
 from maxrl.engine import SamplingParams, SharedPrefixGenerator, TransformersGenerator
-from maxrl.errors import MaxRLError
+from maxrl.errors import InputError, MaxRLError
+from maxrl.evaluation.files import this_machine
 from maxrl.experiments.data import load_data
 from maxrl.experiments.folders import claim_folder
+from maxrl.experiments.grids.work import make_run
 from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import make_recipe
-from maxrl.experiments.runs import complete_metrics, training_cost
+from maxrl.experiments.runs import complete_metrics, train_run, training_cost
 from maxrl.experiments.store.checkpoints import checkpoints
 from maxrl.experiments.store.metrics_file import append_rows
+from maxrl.experiments.store.processes import RunProcess
 from maxrl.experiments.store.pruning import prune_checkpoints
 
 BASE: dict[str, Any] = {
@@ -67,6 +74,23 @@ def test_the_cost_is_what_the_trainer_counted() -> None:
 
 def test_a_run_that_never_logged_cost_nothing_known() -> None:
     assert training_cost([]) == {"training_seconds": 0.0, "rollouts": 0, "completion_tokens": 0}
+
+
+def test_a_run_that_another_process_makes_is_not_made_a_second_time(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        process = RunProcess(
+            pid=other.pid, created=psutil.Process(other.pid).create_time(), machine=this_machine()
+        )
+        (tmp_path / "process.json").write_text(json.dumps(asdict(process)))
+        recipe = make_recipe(
+            {**BASE, "max_steps": 1, "output_dir": str(tmp_path), "overwrite_output_dir": True}
+        )
+        with pytest.raises(InputError, match=f"is being made by process {other.pid}"):
+            train_run(recipe)
+    finally:
+        other.kill()
+        other.communicate()
 
 
 def test_every_stop_id_of_the_model_ends_a_completion(model: Qwen2ForCausalLM, tokenizer: Any) -> None:
@@ -148,6 +172,11 @@ def test_a_run_prunes_its_checkpoints_and_says_what_it_was_made_with(
     assert environment["precision"] == "float32"
     assert environment["seeds"] == "run 7, problems 7, evaluation 0"
     assert json.loads((folder / "latest_samples.json").read_text())["completions"]
+    # A grid does not take another run for its own because that is done.
+    asked = {**BASE, "max_steps": 4, "output_dir": str(folder), "seed": 8}
+    with pytest.raises(InputError, match=r"holds a run with other settings \(.*seed"):
+        make_run(asked)
+    assert not (folder / "error.txt").exists()
     # Another run in this folder does not begin with this one's model.
     (folder / "left.json.x-1-0.partial").touch()
     os.utime(folder / "left.json.x-1-0.partial", (0, 0))

@@ -33,6 +33,8 @@ def start(tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
             subprocess.Popen(
                 [*command, "--jobs", "2", *words],
                 cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                # A shell may have had it ignored, which children inherit.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         )  # fmt: skip
         return started[-1]

@@ -18,6 +18,7 @@ What is written whole appears whole; what is appended to is on the disk before `
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.experiments.store import EVALS_FILE, LATEST_FILE
 from maxrl.experiments.store.metrics_file import read_metrics
-from maxrl.experiments.store.processes import record_process
+from maxrl.experiments.store.processes import record_process, recorded_process
 from maxrl.experiments.store.pruning import prune_checkpoints
 from maxrl.tasks.mixture import Mixture
 from maxrl.training import MaxRLTrainer
@@ -106,6 +107,7 @@ def _claim_on_first(recipe: Recipe, folder: Path) -> Path | None:
     answer: list[Any] = [None, None]
     if recipe.training.process_index == 0:
         try:
+            _refuse_second_writer(folder)
             answer[0] = claim_folder(recipe, folder)
             write_recipe(recipe, folder)
             record_process(folder)
@@ -117,6 +119,15 @@ def _claim_on_first(recipe: Recipe, folder: Path) -> Path | None:
     if refusal is not None:
         raise InputError(refusal)
     return checkpoint
+
+
+def _refuse_second_writer(folder: Path) -> None:
+    """Two processes must not make one run. Of another machine's process nothing is known for certain."""
+    process = recorded_process(folder)
+    if process is not None and process.alive and process.pid != os.getpid():
+        raise InputError(
+            f"{folder} is being made by process {process.pid}: wait for it, stop it, or give another output_dir"
+        )
 
 
 def _record_environment(

@@ -25,6 +25,9 @@ from maxrl.experiments.quiet import quiet_libraries
 from maxrl.experiments.recipe import Fields
 from maxrl.experiments.store import ERROR_FILE
 
+INTERRUPTED = 130
+"""Exit status of a worker that Ctrl-C ended: 128 and the signal's number, as of shells."""
+
 
 @dataclass
 class Job:
@@ -139,12 +142,14 @@ def _work(fields: Fields, log: Path | None, parent: int, threads: int) -> None:
         log_to(log)
         console = Console(width=120, highlight=False)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have had ignored
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         make_run(fields, console=console)
     except Interrupted as interrupted:
-        sys.exit(str(interrupted))
+        print(interrupted, file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except KeyboardInterrupt:  # before or after training
-        sys.exit(1)
+        sys.exit(INTERRUPTED)
     except Exception:  # noqa: BLE001 — whatever it is, the run's folder says it, and the parent makes a row of it
         sys.exit(1)
 

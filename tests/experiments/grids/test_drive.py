@@ -10,11 +10,12 @@ import pytest
 
 from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.grids import ledger
-from maxrl.experiments.grids.drive import DEATHS, cancel, drive, status, submit
+from maxrl.experiments.grids.drive import DEATHS, cancel, drive, submit
 from maxrl.experiments.grids.ledger import note_job, only_one, open_grid, read_jobs, write_plan
 from maxrl.experiments.grids.runner import GridRun, JobReport
 from maxrl.experiments.grids.spec import Grid
-from maxrl.experiments.store.processes import record_process
+from maxrl.experiments.grids.standing import status
+from maxrl.experiments.store.processes import RunProcess, record_process
 
 
 class ScriptedPlace:
@@ -88,7 +89,10 @@ class ScriptedPlace:
 
 def grid_of(folder: Path, *names: str) -> Grid:
     runs = tuple(
-        GridRun(name=n, fields={"output_dir": str(folder / n), "seed": 1}, point={"run": n}) for n in names
+        GridRun(
+            name=n, fields={"output_dir": str(folder / n), "task": "subset_sum", "seed": 1}, point={"run": n}
+        )
+        for n in names
     )
     return Grid(name="grid", folder=folder, runs=runs, runners={})
 
@@ -140,7 +144,24 @@ def test_a_killed_run_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
     drive(grid, place, told, every=0)
     assert told.of("a") == ["started", "died", "started", "died", "started", "done"]
     assert told.of("b").count("started") == DEATHS
-    assert standings(grid) == {"a": "done", "b": "stopped"}
+    assert told.of("b")[-1] == "failed"
+    (row,) = [row for row in status(grid, place) if row.run.name == "b"]
+    assert (row.standing, row.message) == (
+        "failed",
+        f"its process died {DEATHS} times in one command: killed",
+    )
+
+
+def test_what_died_goes_on_before_others_are_begun(tmp_path: Path) -> None:
+    grid, told = grid_of(tmp_path, "a", "b"), Told()
+    place = ScriptedPlace({"a": ["killed", "done"], "b": ["done"]}, slots=1)
+
+    def look() -> None:
+        (tmp_path / "a" / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+
+    drive(grid, place, told, every=0, look=look)
+    assert place.started == ["a", "a", "b"]
+    assert told.of("a") == ["started", "died", "resumed", "done"]
 
 
 def test_one_that_failed_or_was_cancelled_is_not_started_again(tmp_path: Path) -> None:
@@ -194,21 +215,162 @@ def test_ctrl_c_stops_what_is_at_work_and_starts_nothing_more(tmp_path: Path) ->
     assert place.started == ["a"]
 
 
+def test_what_an_earlier_command_left_at_work_goes_on_when_it_dies(tmp_path: Path) -> None:
+    grid, told = grid_of(tmp_path, "a", "b"), Told()
+    note_job(tmp_path, "a", "scripted", "long gone")
+    (tmp_path / "a").mkdir()
+    record_process(tmp_path / "a")  # the place knows nothing of it, as Ray of another command's tasks
+    place = ScriptedPlace({"a": ["done"], "b": ["done"]})
+    looks = [0]
+
+    def look() -> None:
+        looks[0] += 1
+        assert looks[0] < 100
+        if looks[0] < 5:
+            assert "a" not in place.started
+        else:
+            (tmp_path / "a" / "process.json").unlink(missing_ok=True)
+
+    drive(grid, place, told, every=0, look=look)
+    assert place.started == ["b", "a"]
+    assert told.of("a") == ["left", "started", "done"]
+
+
+def test_a_run_that_another_process_took_over_is_not_started_again(tmp_path: Path) -> None:
+    grid, told = grid_of(tmp_path, "a"), Told()
+    place = ScriptedPlace({"a": ["running", "done"]})
+
+    def look() -> None:
+        (tmp_path / "a").mkdir(exist_ok=True)
+        record_process(tmp_path / "a")
+        place.jobs["job0"] = (grid.runs[0], "killed")
+
+    drive(grid, place, told, every=0, look=look)
+    assert place.started == ["a"]
+    assert told[-1] == ("a", "left", "another process makes it")
+
+
+def test_a_run_that_was_given_to_another_place_is_started_here_only_when_that_says_it_is_over(
+    tmp_path: Path,
+) -> None:
+    grid, told = grid_of(tmp_path, "a", "b"), Told()
+    other = ScriptedPlace({"a": ["running"], "b": ["killed"]}, detached=True)
+    other.name = "other"
+    submit(grid, other, Told())
+    place = ScriptedPlace({"a": ["done"], "b": ["done"]})
+    drive(grid, place, told, every=0)
+    assert place.started == []
+    assert told == [("a", "left", "given to other"), ("b", "left", "given to other")]
+    assert {row.run.name: row.standing for row in status(grid, place, lambda name: other)} == {
+        "a": "running",
+        "b": "stopped",
+    }
+    drive(grid, place, told, every=0, others=lambda name: other)
+    assert place.started == ["b"]
+    assert cancel(grid, place, []) == []
+    assert not other.cancelled
+
+
+def test_what_waits_for_another_command_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = grid_of(tmp_path, "a", "b")
+    note_job(tmp_path, "a", "scripted", "of that command")
+    with only_one(tmp_path):
+        assert standings(grid, ScriptedPlace({})) == {"a": "stopped", "b": "waiting"}, "no other command"
+    driver = RunProcess(pid=1, created=0.0, machine="elsewhere")
+    monkeypatch.setattr("maxrl.experiments.grids.standing.holder", lambda folder: driver)
+    assert standings(grid, ScriptedPlace({})) == {"a": "queued", "b": "queued"}
+    assert standings(grid, ScriptedPlace({}, detached=True)) == {"a": "stopped", "b": "waiting"}
+
+
+def test_a_run_in_stages_stands_as_its_last_one(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "a")
+    for stage in ("stage-1", "stage-2", "stage-10"):
+        (tmp_path / "a" / stage).mkdir(parents=True)
+        (tmp_path / "a" / stage / "metrics.jsonl").write_text(f'{{"step": {stage[6:]}, "elapsed": 1}}\n')
+        (tmp_path / "a" / stage / "run.json").write_text("{}")
+    (tmp_path / "a" / "stage-10" / "run.json").unlink()
+    (row,) = status(grid, None)
+    assert (row.standing, row.stored.step) == ("stopped", 10)
+    record_process(tmp_path / "a" / "stage-10")
+    assert standings(grid) == {"a": "running"}
+    (tmp_path / "a" / "stage-10" / "process.json").unlink()
+    (tmp_path / "a" / "stage-10" / "error.txt").write_text("ValueError: its own\n")
+    (row,) = status(grid, None)
+    assert (row.standing, row.message) == ("failed", "ValueError: its own")
+    (tmp_path / "a" / "stage-10" / "error.txt").unlink()
+    (tmp_path / "a" / "stage-10" / "run.json").write_text("{}")
+    assert standings(grid) == {"a": "stopped"}, "between two stages"
+    (tmp_path / "a" / "run.json").write_text("{}")
+    assert standings(grid) == {"a": "done"}
+
+
+def test_a_second_ctrl_c_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = grid_of(tmp_path, "a")
+    place = ScriptedPlace({"a": ["running"]})
+    interrupts = iter([None, KeyboardInterrupt, KeyboardInterrupt])
+
+    def sleep(seconds: float) -> None:
+        if interrupt := next(interrupts):
+            raise interrupt
+
+    def cancel_in_vain(run: GridRun, job: str) -> None:
+        place.cancelled.append(run.name)
+
+    place.cancel = cancel_in_vain  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setattr("maxrl.experiments.grids.drive.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        drive(grid, place, Told(), every=0)
+    assert place.cancelled == ["a", "a"]
+
+
 def test_a_place_with_its_own_queue_gets_everything_that_is_not_there_yet(tmp_path: Path) -> None:
     grid, told = grid_of(tmp_path, "a", "b", "c"), Told()
-    place = ScriptedPlace({"a": ["done"], "b": ["running"], "c": ["refused"]}, detached=True)
+    place = ScriptedPlace({"a": ["done"], "b": ["running"], "c": ["error", "done"]}, detached=True)
     submit(grid, place, told)
     assert place.started == ["a", "b", "c"]
     assert standings(grid, place) == {"a": "done", "b": "running", "c": "failed"}
     submit(grid, place, told)
     assert place.started == ["a", "b", "c"]
-    place.script["c"] = ["done"]
     place.jobs["job2"] = (grid.runs[2], "refused")
     submit(grid, place, told, retry_failed=True)
     assert place.started == ["a", "b", "c", "c"]
     place.asked.clear()
     standings(grid, place)
     assert place.asked == [3], "one question for all jobs"
+
+
+def test_jobs_that_their_place_ended_go_on_after_what_they_left_was_brought_here(tmp_path: Path) -> None:
+    grid, told = grid_of(tmp_path, "a", "b", "c"), Told()
+    place = ScriptedPlace({name: ["refused", "running"] for name in "abc"}, detached=True)
+    submit(grid, place, told)
+    left = {"a": "run.json", "b": "error.txt"}  # c ran out of time
+
+    def collect(run: GridRun, job: str) -> None:
+        run.folder.mkdir(exist_ok=True)
+        if run.name in left:
+            (run.folder / left[run.name]).write_text("{}")
+
+    place.collect = collect  # pyright: ignore[reportAttributeAccessIssue]
+    assert {(row.standing, row.message) for row in status(grid, place)} == {
+        ("stopped", "refused; `maxrl grid collect` brings what its job left")
+    }
+    told.clear()
+    submit(grid, place, told)
+    assert told == [("a", "left", "done"), ("b", "left", "failed"), ("c", "started", "job3")]
+
+
+def test_what_a_place_kept_of_another_run_is_refused(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, "a")
+    place = ScriptedPlace({"a": ["refused"]}, detached=True)
+    submit(grid, place, Told())
+
+    def collect(run: GridRun, job: str) -> None:
+        run.folder.mkdir(exist_ok=True)
+        (run.folder / "config.yaml").write_text("task: subset_sum\nseed: 2\n")
+
+    place.collect = collect  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(InputError, match=r"holds a run with other settings .*seed"):
+        submit(grid, place, Told())
 
 
 def test_jobs_that_a_place_has_forgotten_are_started_again(tmp_path: Path) -> None:
@@ -242,6 +404,10 @@ def test_cancel_asks_those_at_work(tmp_path: Path) -> None:
     assert cancel(grid, place, []) == ["a"]
 
 
+def _pid(process: RunProcess | None) -> int | None:
+    return process.pid if process is not None and process.alive else None
+
+
 def test_two_commands_do_not_run_one_grid(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from maxrl.experiments.grids.ledger import only_one\n"
@@ -257,14 +423,14 @@ def test_two_commands_do_not_run_one_grid(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert ledger.holder(tmp_path) == process.pid
+        assert _pid(ledger.holder(tmp_path)) == process.pid
         with pytest.raises(MaxRLError, match=f"process {process.pid}"), only_one(tmp_path):
             pass
         process.kill()
         process.wait()
         assert ledger.holder(tmp_path) is None
         with only_one(tmp_path):  # a killed one leaves nothing behind that would be in the way
-            assert ledger.holder(tmp_path) == os.getpid()
+            assert _pid(ledger.holder(tmp_path)) == os.getpid()
     finally:
         process.kill()
         process.communicate()
@@ -283,7 +449,15 @@ def test_a_grids_folder_is_opened_without_its_spec_wherever_it_is_now(tmp_path: 
         open_grid(tmp_path)
 
 
-def test_a_damaged_record_of_jobs_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
-    (tmp_path / "jobs.json").write_text('{"a": ')
-    with pytest.raises(InputError, match="is damaged"):
+@pytest.mark.parametrize("content", ['{"a": ', "[]", "null", '{"a": {"place": "x"}}'])
+def test_a_damaged_record_of_jobs_is_not_taken_for_an_empty_one(tmp_path: Path, content: str) -> None:
+    (tmp_path / "jobs.json").write_text(content)
+    with pytest.raises(InputError, match=r"jobs\.json is damaged"):
         read_jobs(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"runs": ', "[]", "{}", '{"runs": [{}]}'])
+def test_a_damaged_plan_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "grid.json").write_text(content)
+    with pytest.raises(InputError, match=r"grid\.json is damaged .*give the spec"):
+        open_grid(tmp_path)

@@ -293,6 +293,28 @@ def test_a_file_of_this_machine_is_refused(tmp_path: Path, server: JobsServer) -
     assert server.jobs == {}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": "mine.py"},
+        {"task": "mine.py:Mine"},
+        {"reward_funcs": ["./mine.py:reward"]},
+        {"tasks": [{"task": "subset_sum"}, {"task": "mine.py"}]},
+    ],
+)
+def test_a_file_in_the_working_folder_is_refused_wherever_it_is_named(
+    tmp_path: Path, server: JobsServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner = a_runner(server, tmp_path / "grid", flavor="h200")
+    run = a_run(tmp_path / "grid", "r", **fields)
+    runner.request(run)  # a file of this name may be in the job's image
+    (tmp_path / "mine.py").touch()
+    with pytest.raises(InputError, match=r"mine\.py.* on this machine"):
+        runner.start(run)
+    assert server.jobs == {}
+
+
 def test_prices(server: JobsServer) -> None:
     assert hourly_price("cpu-basic", endpoint=server.url) == pytest.approx(0.01002)
     assert hourly_price("a10g-small", endpoint=server.url) == 1.0

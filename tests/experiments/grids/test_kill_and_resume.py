@@ -49,8 +49,8 @@ def start(folder: Path, output: str, *words: str) -> "subprocess.Popen[bytes]":
             env=environment,
             stdout=log,
             stderr=log,
-            # A shell may have had it ignored, which children inherit.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            # As of a command that a script starts in the background: it must be stopped all the same.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
 
 

@@ -78,19 +78,27 @@ def test_every_place_is_a_runner_explains_its_options_and_says_what_it_would_do(
     assert text.startswith(f"--on {name} (")
     for option in PLACES[name][0].__dataclass_fields__:
         assert f"--{option}" in text
+        assert text.count(f"  --{option} ") == 1
+        assert f", --{option} " not in text or "_" in option  # a second spelling only where there is one
     if name != "hf-jobs":  # which is asked where it gets maxrl from
         assert str(tmp_path / "r") in found.request(grid_with(tmp_path).runs[0])
 
 
-def test_threads_are_shared_out_unless_they_are_given(
+def test_a_run_has_one_thread_unless_somebody_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maxrl.experiments.grids.local.available_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (run,) = grid_with(tmp_path).runs
-    bare = GridRun(name="b", fields={"output_dir": "b"}, point={})
-    two = place(tmp_path, "local", "--jobs 2")
-    assert (two.threads(bare), two.threads(run)) == (4, 3)
-    assert place(tmp_path, "local", "--jobs 2 --threads 1").threads(run) == 1
+    bare = GridRun(name="b", fields={"output_dir": str(tmp_path / "b")}, point={})
+    one = place(tmp_path, "local", "--jobs 1")
+    assert (one.threads(bare), one.threads(run)) == (1, 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert (one.threads(bare), one.threads(run)) == (2, 3)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "environment.json").write_text('{"threads": "4"}')
+    assert one.threads(bare) == 4, "a run that goes on keeps its rounding"
+    assert place(tmp_path, "local", "--threads 1").threads(run) == 1
     assert place(tmp_path, "local").slots() == 8
 
 

@@ -184,10 +184,10 @@ def test_states_take_one_call_of_each_command(cluster: Path, tmp_path: Path) -> 
         "run 12": JobReport(state="running", message="RUNNING"),
         "run 13": JobReport(state="done", message="COMPLETED"),
         "run 14": JobReport(state="failed", message="FAILED: exit code 1:0"),
-        "run 15": JobReport(state="failed", message="TIMEOUT"),
+        "run 15": JobReport(state="unknown", message="TIMEOUT"),
         "run 16": JobReport(state="cancelled", message="CANCELLED"),
-        "run 17": JobReport(state="failed", message="PREEMPTED"),
-        "run 18": JobReport(state="failed", message="OUT_OF_MEMORY: exit code 137:0"),
+        "run 17": JobReport(state="unknown", message="PREEMPTED"),
+        "run 18": JobReport(state="unknown", message="OUT_OF_MEMORY: exit code 137:0"),
         "run 19": JobReport(state="running", message="THAWING"),
         "run 20": JobReport(state="unknown", message="not in the queue and not in the accounts"),
     }

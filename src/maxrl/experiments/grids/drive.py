@@ -5,22 +5,15 @@ The same loop for every place. A run's folder says whether it is done; the place
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from maxrl.errors import InputError
 from maxrl.experiments.data import load_data
-from maxrl.experiments.folders import FREE_ON_RESUME, LENGTH, differing_fields
-from maxrl.experiments.grids.ledger import StartedJob, adopt_job, note_job, read_jobs
+from maxrl.experiments.grids.ledger import note_job, read_jobs
 from maxrl.experiments.grids.runner import GridRun, JobReport, Runner
 from maxrl.experiments.grids.spec import Grid
-from maxrl.experiments.recipe import make_recipe
-from maxrl.experiments.stages import make_stages
-from maxrl.experiments.store import StoredRun
-
-Standing = Literal["done", "running", "queued", "failed", "stopped", "waiting"]
-"""`stopped`: it was begun, and goes on with the next `maxrl grid run`. `waiting`: it was not begun."""
+from maxrl.experiments.grids.standing import Others, RunStatus, run_state, status, stored_run
+from maxrl.experiments.grids.work import recipes_of, record_error, refuse_other_run
 
 DEATHS = 3
 """Times that a run's process may be killed in one command before the run is left as it is: something kills it each time."""
@@ -28,22 +21,6 @@ DEATHS = 3
 Event = Literal["started", "resumed", "done", "failed", "died", "cancelled", "left"]
 Tell = Callable[[GridRun, Event, str], None]
 """Told of what happens to a run, with a remark."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunStatus:
-    """How one run of a grid stands."""
-
-    run: GridRun
-    standing: Standing
-    message: str = ""
-    """Its last error, or what its place says."""
-    job: StartedJob | None = None
-
-    @property
-    def stored(self) -> StoredRun:
-        """What the run has left here so far."""
-        return StoredRun(self.run.folder)
 
 
 def check_runs(grid: Grid) -> None:
@@ -55,24 +32,15 @@ def check_runs(grid: Grid) -> None:
     checked: set[str] = set()
     for run in grid.runs:
         try:
-            if "stages" in run.fields:
-                recipes = make_stages(run.fields).recipes
-            else:
-                recipes = (make_recipe(run.fields),)
-                # Data sets and tasks are the same for most runs, and take seconds to make.
-                data = str([value for name, value in run.fields.items() if name in _OF_THE_DATA])
-                if data not in checked:
-                    load_data(recipes[0])
-                    checked.add(data)
+            recipes = recipes_of(run.fields)
+            # Data sets and tasks are the same for most runs, and take seconds to make.
+            data = str([value for name, value in run.fields.items() if name in _OF_THE_DATA])
+            if "stages" not in run.fields and data not in checked:
+                load_data(recipes[0])
+                checked.add(data)
             for recipe in recipes:
                 recipe.training.estimator()
-                folder = Path(recipe.training.output_dir)
-                different = differing_fields(recipe, folder, free=FREE_ON_RESUME - LENGTH)
-                if different:
-                    raise InputError(
-                        f"{folder} holds a run with other settings ({', '.join(different)}); give the grid another "
-                        "output_dir, or remove that folder"
-                    )
+            refuse_other_run(run.fields)
         except InputError as error:
             raise InputError(f"run {run.name}: {error}") from error
 
@@ -90,59 +58,33 @@ _OF_THE_DATA = (
 )
 
 
-def status(grid: Grid, place: Runner | None) -> list[RunStatus]:
-    """How every run stands, asking its place (where it is given) about jobs whose folder does not say."""
-    if place is not None and place.detached:
-        _adopt_lost_jobs(grid, place)
-    jobs = read_jobs(grid.folder)
-    asked = {
-        run.name: jobs[run.name].job
-        for run in grid.runs
-        if place is not None and run.name in jobs and jobs[run.name].place == place.name
-    }
-    reports = place.states(asked) if place is not None and asked else {}
-    return [_standing(run, jobs.get(run.name), reports.get(run.name)) for run in grid.runs]
+def submit(
+    grid: Grid, place: Runner, tell: Tell, *, retry_failed: bool = False, others: Others | None = None
+) -> None:
+    """Give every run that is neither done nor at work to a place that keeps its own queue.
 
-
-def _adopt_lost_jobs(grid: Grid, place: Runner) -> None:
-    """Find jobs that are at work without our knowing: of a record that was lost, or a command that died too early."""
-    jobs = read_jobs(grid.folder)
-    unknown = [run for run in grid.runs if run.name not in jobs and StoredRun(run.folder).state != "done"]
-    if unknown:
-        for name, job in place.find(unknown).items():
-            adopt_job(grid.folder, name, place.name, job)
-
-
-def _standing(run: GridRun, job: StartedJob | None, report: JobReport | None) -> RunStatus:
-    stored = StoredRun(run.folder)
-    state = stored.state if run.folder.is_dir() else "stopped"
-    begun = any(run.folder.iterdir()) if run.folder.is_dir() else False
-    standing: Standing
-    message = ""
-    if state in ("done", "running"):
-        standing = state
-    elif report is not None and report.state in ("queued", "running"):
-        standing, message = report.state, report.message
-    elif report is not None and report.state == "done" and not begun:
-        standing, message = "stopped", "its job is done; `maxrl grid collect` brings what it left"
-    elif state == "failed":
-        standing, message = "failed", stored.error or ""
-    elif report is not None and report.state == "failed":
-        standing, message = "failed", report.message
-    elif begun or job is not None:
-        standing, message = "stopped", report.message if report else ""
-    else:
-        standing = "waiting"
-    return RunStatus(run=run, standing=standing, message=message, job=job)
-
-
-def submit(grid: Grid, place: Runner, tell: Tell, *, retry_failed: bool = False) -> None:
-    """Give every run that is neither done nor at work to a place that keeps its own queue."""
-    for found in status(grid, place):
-        if _to_start(found, retry_failed=retry_failed):
-            _start(grid, found.run, place, tell)
+    What a job that is over has left there is brought here first: a run may be done, or have failed, without our knowing.
+    """
+    found = status(grid, place, others)
+    ended = [row for row in found if row.standing == "stopped" and row.job and row.job.place == place.name]
+    for row in ended:
+        collect(place, row)
+    for row in status(grid, place, others) if ended else found:
+        if _to_start(row, place, retry_failed=retry_failed):
+            _start(grid, row.run, place, tell)
         else:
-            tell(found.run, "left", found.standing)
+            tell(row.run, "left", _why_left(row, place))
+
+
+def collect(place: Runner, row: RunStatus) -> None:
+    """Bring what a run's job has left at its place.
+
+    Raises:
+        InputError: that is of a run with other settings, of which the place has kept the folder.
+    """
+    assert row.job is not None
+    place.collect(row.run, row.job.job)
+    refuse_other_run(row.run.fields)
 
 
 def drive(
@@ -153,10 +95,12 @@ def drive(
     retry_failed: bool = False,
     look: Callable[[], object] = lambda: None,
     every: float = 0.5,
+    others: Others | None = None,
 ) -> None:
     """Make every run that is not done, as many at a time as the place has room for, and return when none is left.
 
     A run whose process was killed is started again, up to `DEATHS` times; one that ended with an error of its own is not.
+    What an earlier command left at work is waited for, and goes on where it dies.
 
     Args:
         grid: whose runs have been checked.
@@ -165,21 +109,23 @@ def drive(
         retry_failed: start runs again that failed in an earlier command.
         look: called with every turn of the loop.
         every: seconds between two turns.
+        others: see `status`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the running ones have saved a checkpoint; a second one does not wait for them.
     """
-    found = status(grid, place)
-    waiting = [entry.run for entry in found if _to_start(entry, retry_failed=retry_failed)]
-    flying = {
-        entry.run.name: entry.run for entry in found if entry.standing == "running" and entry.job is not None
-    }
-    for entry in found:
-        if entry.run not in waiting and entry.run.name not in flying:
-            tell(entry.run, "left", entry.standing)
+    found = status(grid, place, others)
+    waiting = [row.run for row in found if _to_start(row, place, retry_failed=retry_failed)]
+    flying = {row.run.name: row.run for row in found if _at_work_there(row, place)}
+    left = [row for row in found if row.run not in waiting and row.run.name not in flying]
+    lingering = [
+        row.run for row in left if row.standing == "running" and row.job and row.job.place == place.name
+    ]
+    for row in left:
+        tell(row.run, "left", _why_left(row, place))
     deaths: dict[str, int] = {}
     try:
-        while waiting or flying:
+        while waiting or flying or lingering:
             while waiting and len(flying) < (place.slots() or len(grid.runs)):
                 run = waiting.pop(0)
                 _start(grid, run, place, tell)
@@ -190,6 +136,9 @@ def drive(
                 del flying[run.name]
                 if _settle(run, report, deaths, tell):
                     waiting.insert(0, run)
+            over = [run for run in lingering if run_state(run.folder) != "running"]
+            lingering = [run for run in lingering if run not in over]
+            waiting += [run for run in over if run_state(run.folder) == "stopped"]
     except KeyboardInterrupt:
         _stop(grid, place, flying)
         raise
@@ -197,8 +146,34 @@ def drive(
         look()
 
 
-def _to_start(found: RunStatus, *, retry_failed: bool) -> bool:
-    return found.standing in ("waiting", "stopped") or (retry_failed and found.standing == "failed")
+def _to_start(row: RunStatus, place: Runner, *, retry_failed: bool) -> bool:
+    if _elsewhere(row, place):
+        return False
+    return row.standing in ("waiting", "stopped") or (retry_failed and row.standing == "failed")
+
+
+def _elsewhere(row: RunStatus, place: Runner) -> bool:
+    """Whether another place has the run, which does not say, or was not asked, whether the job is over."""
+    return (
+        row.standing != "failed"
+        and row.job is not None
+        and row.job.place != place.name
+        and row.report is None
+    )
+
+
+def _at_work_there(row: RunStatus, place: Runner) -> bool:
+    """Whether the place itself says so: what a folder says may be another process's doing."""
+    return (
+        row.job is not None
+        and row.job.place == place.name
+        and row.report is not None
+        and row.report.state in ("queued", "running")
+    )
+
+
+def _why_left(row: RunStatus, place: Runner) -> str:
+    return f"given to {row.job.place}" if row.job and _elsewhere(row, place) else row.standing
 
 
 def _start(grid: Grid, run: GridRun, place: Runner, tell: Tell) -> None:
@@ -220,17 +195,23 @@ def _ended(grid: Grid, place: Runner, flying: Mapping[str, GridRun]) -> Sequence
 
 def _settle(run: GridRun, report: JobReport, deaths: dict[str, int], tell: Tell) -> bool:
     """What became of a job that ended; whether its run is to be started again."""
-    stored = StoredRun(run.folder)
-    if stored.state == "done":
+    state, error = run_state(run.folder), stored_run(run.folder).error
+    if state == "done":
         tell(run, "done", "")
-    elif stored.error is not None:
-        tell(run, "failed", stored.error)
+    elif error is not None:
+        tell(run, "failed", error)
+    elif state == "running":
+        tell(run, "left", "another process makes it")
     elif report.state == "cancelled":
         tell(run, "cancelled", report.message)
     else:
         deaths[run.name] = deaths.get(run.name, 0) + 1
         tell(run, "died", report.message)
-        return deaths[run.name] < DEATHS
+        if deaths[run.name] < DEATHS:
+            return True
+        error = f"its process died {DEATHS} times in one command: {report.message or 'nothing says why'}"
+        record_error(run.folder, error)
+        tell(run, "failed", error)
     return False
 
 

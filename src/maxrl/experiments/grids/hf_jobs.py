@@ -268,11 +268,25 @@ def _digest(text: str) -> str:
 
 def _refuse_local_files(run: GridRun) -> None:
     for name, value in run.fields.items():
-        if name != "output_dir" and isinstance(value, str) and os.sep in value and Path(value).exists():
-            raise InputError(
-                f"{name} of {run.name} is {value}, on this machine, where a job on Hugging Face cannot see it; upload it "
-                "to the Hub and name it there"
-            )
+        for word in _words(value) if name != "output_dir" else ():
+            file = word.split(":")[0]  # task.py:Task
+            if (os.sep in file or file.endswith(".py")) and Path(file).exists():
+                raise InputError(
+                    f"{name} of {run.name} is {word}, on this machine, where a job on Hugging Face cannot see it; upload it "
+                    "to the Hub and name it there, or put it into the package that the job installs"
+                )
+
+
+def _words(value: object) -> Iterator[str]:
+    """Every text in a field's value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inside in value.values():
+            yield from _words(inside)
+    elif isinstance(value, (list, tuple)):
+        for inside in value:
+            yield from _words(inside)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ output_dir/
 
 import fcntl
 import json
-import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from maxrl.errors import InputError, MaxRLError
 from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.grids.runner import GridRun
 from maxrl.experiments.grids.spec import Grid, load_grid
+from maxrl.experiments.store.processes import RunProcess
 
 GRID_FILE = "grid.json"
 JOBS_FILE = "jobs.json"
@@ -54,17 +54,22 @@ def open_grid(path: Path, *, output_dir: str | None = None) -> Grid:
         raise InputError(
             f"{path} holds no {GRID_FILE}: give a grid's spec, or the folder that its runs are in"
         )
-    data = json.loads(plan.read_text(encoding="utf-8"))
-    runs = tuple(
-        # The folder may have been moved since.
-        GridRun(
-            name=run["name"],
-            fields={**run["fields"], "output_dir": str(path / run["name"])},
-            point=run["point"],
+    try:
+        data = json.loads(plan.read_text(encoding="utf-8"))
+        runs = tuple(
+            # The folder may have been moved since.
+            GridRun(
+                name=run["name"],
+                fields={**run["fields"], "output_dir": str(path / run["name"])},
+                point=run["point"],
+            )
+            for run in data["runs"]
         )
-        for run in data["runs"]
-    )
-    return Grid(name=data["name"], folder=path, runs=runs, runners=data["runners"])
+        return Grid(name=data["name"], folder=path, runs=runs, runners=data["runners"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{plan} is damaged ({error!r}); give the spec, from which it is written anew"
+        ) from error
 
 
 def write_plan(grid: Grid) -> None:
@@ -81,7 +86,7 @@ def read_jobs(folder: Path) -> dict[str, StartedJob]:
         return {}
     try:
         return {name: StartedJob(**row) for name, row in json.loads(path.read_text()).items()}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is damaged ({error}); without it runs are started that may be at work already"
         ) from error
@@ -118,19 +123,20 @@ def only_one(folder: Path) -> Generator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            driver = holder(folder)
             raise MaxRLError(
-                f"{folder} is being run by process {holder(folder) or 'unknown'}; `maxrl grid status` shows how far it is, "
-                "`maxrl grid cancel` stops it"
+                f"{folder} is being run by process {driver.pid if driver else 'unknown'}; `maxrl grid status` shows how far "
+                "it is, `maxrl grid cancel` stops it"
             ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        json.dump(asdict(RunProcess.this()), file)
         file.flush()
         yield
         file.truncate(0)
 
 
-def holder(folder: Path) -> int | None:
-    """The process that holds the grid's folder now, if it is one of this machine."""
+def holder(folder: Path) -> RunProcess | None:
+    """The process that holds the grid's folder now; it may be one of another machine that shares the disk."""
     path = folder / LOCK_FILE
     if not path.is_file():
         return None
@@ -138,6 +144,8 @@ def holder(folder: Path) -> int | None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else None
+            try:
+                return RunProcess(**json.load(file))
+            except (ValueError, TypeError):  # it is about to write it
+                return None
     return None

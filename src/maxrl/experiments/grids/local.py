@@ -12,9 +12,11 @@ import torch
 
 from maxrl.engine import available_cores
 from maxrl.errors import InputError
-from maxrl.experiments.grids.runner import GridRun, JobReport
-from maxrl.experiments.store.processes import RunProcess, this_machine
-from maxrl.experiments.workers import Job, start_worker
+from maxrl.evaluation.files import this_machine
+from maxrl.experiments.environment import read_environment
+from maxrl.experiments.grids.runner import GridRun, JobReport, JobState
+from maxrl.experiments.store.processes import RunProcess
+from maxrl.experiments.workers import INTERRUPTED, Job, start_worker
 
 LOG_FILE = "log.txt"
 """What a run's process prints, in the run's folder."""
@@ -33,7 +35,8 @@ class LocalOptions:
     threads: int | None = field(
         default=None,
         metadata={
-            "help": "Threads of each run; by default one where several run at a time, else the recipe's."
+            "help": "Threads of each run; by default the recipe's cpu_threads, else OMP_NUM_THREADS, else one. A run "
+            "that goes on keeps those it began with."
         },
     )
 
@@ -64,10 +67,15 @@ class LocalRunner:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
     def threads(self, run: GridRun) -> int:
-        """Threads of a run's process."""
-        return (
-            self.options.threads or run.fields.get("cpu_threads") or max(1, available_cores() // self.slots())
+        """Threads of a run's process; a sum over two threads is rounded otherwise than over one."""
+        begun_with = read_environment(run.folder).get("threads")
+        chosen = (
+            self.options.threads,
+            run.fields.get("cpu_threads"),
+            begun_with,
+            os.environ.get("OMP_NUM_THREADS"),
         )
+        return next((int(number) for number in chosen if number), 1)
 
     def start(self, run: GridRun) -> str:
         """Start the run's process."""
@@ -95,8 +103,9 @@ class LocalRunner:
             return JobReport(
                 state="unknown", message=f"its process was killed by {signal.Signals(-status).name}"
             )
-        # A process that ends with an error of its own has recorded it; Ctrl-C leaves none.
-        return JobReport(state="done" if status == 0 else "cancelled", message=f"exit status {status}")
+        # A process that ends with an error of its own has recorded it.
+        states: dict[int, JobState] = {0: "done", INTERRUPTED: "cancelled"}
+        return JobReport(state=states.get(status, "failed"), message=f"exit status {status}")
 
     def find(self, runs: Iterable[GridRun]) -> dict[str, str]:
         """None: these jobs end with the command that started them."""

@@ -3,6 +3,8 @@
 On a cluster of several machines the runs' folders must lie where all of them see them under the same path.
 """
 
+import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,7 @@ from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.grids.local import LOG_FILE, follow_file
 from maxrl.experiments.grids.runner import GridRun, JobReport
 from maxrl.experiments.grids.work import make_logged_run
+from maxrl.experiments.store.processes import at_work, recorded_process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +118,27 @@ class RayRunner:
 
     def logs(self, run: GridRun, job: str, *, follow: bool = False) -> Iterator[str]:
         """Lines of the run's `log.txt`."""
-        return follow_file(run.folder / LOG_FILE, lambda: follow and self._state(job).state == "running")
+        return follow_file(run.folder / LOG_FILE, lambda: follow and at_work(run.folder))
 
     def cancel(self, run: GridRun, job: str) -> None:
-        """Ctrl-C for its task, which finishes the step and saves; at the second time its process is ended."""
+        """Ctrl-C for its task, which finishes the step and saves; at the second time its process is ended.
+
+        Raises:
+            MaxRLError: the task is another command's, and its process is on another machine.
+        """
         reference = self._references.get(job)
         if reference is not None:
             self._ray.cancel(reference, force=job in self._asked_to_end)
             self._asked_to_end.add(job)
+            return
+        process = recorded_process(run.folder)
+        if process is not None and process.alive:
+            os.kill(process.pid, signal.SIGINT)
+        elif at_work(run.folder):
+            raise MaxRLError(
+                f"{run.name} is at work on another machine of the cluster: end the command that runs the grid (Ctrl-C), "
+                "which ends all of its runs"
+            )
 
     def collect(self, run: GridRun, job: str) -> None:
         """Nothing to do: the folder is shared."""

@@ -8,7 +8,9 @@ from typing import Any, Literal, Protocol
 from maxrl.experiments.recipe import Fields
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "unknown"]
-"""`unknown`: the place does not know the job (any more); the run is started again unless its folder says that it is done."""
+"""`failed`: with an exit status of its own, be it an error of the run (which its folder has recorded) or not.
+`unknown`: ended by something else (killed, out of time or memory), or no longer known to the place. A run whose folder says
+neither that it is done nor why it failed is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,9 +45,10 @@ _STATES: dict[str, JobState] = {
     ),
     "COMPLETED": "done",
     "CANCELLED": "cancelled",
+    "FAILED": "failed",
+    # What the cluster did to the job: its run goes on.
     **dict.fromkeys(
-        ("FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"),
-        "failed",
+        ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED"), "unknown"
     ),
 }
 _NEVER = ("array", "output", "error", "open-mode", "signal", "job-name", "ntasks", "ntasks-per-node", "nodes")

@@ -9,15 +9,16 @@ from rich.text import Text
 
 from maxrl.errors import MaxRLError
 from maxrl.experiments.grids.costs import RunCost, estimate
-from maxrl.experiments.grids.drive import RunStatus, status
 from maxrl.experiments.grids.hf_jobs import HfJobsRunner, hourly_price
 from maxrl.experiments.grids.hf_options import seconds
 from maxrl.experiments.grids.runner import Runner
 from maxrl.experiments.grids.spec import Grid
+from maxrl.experiments.grids.standing import RunStatus, status
 from maxrl.experiments.wording import count, duration
 
 _STYLES = {"done": "green", "failed": "red", "running": "cyan", "queued": "cyan", "stopped": "yellow"}
 
+_TO_MAKE = ("waiting", "stopped", "queued", "running")
 _OF_COSTS = ["steps", "rollouts", "tokens ≤", "time"]
 
 
@@ -45,7 +46,7 @@ def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
             ),
             Text(_time(cost)),
         )
-    left = [cost for row, cost in zip(found, costs, strict=True) if row.standing != "done"]
+    left = [cost for row, cost in zip(found, costs, strict=True) if row.standing in _TO_MAKE]
     table.add_section()
     table.add_row(
         Text(f"{len(left)} of {len(found)} runs to make"),
@@ -55,7 +56,7 @@ def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
         Text(_whole_time(left)),
     )
     table.caption = Text(
-        _caption(left, place, [d for row, d in zip(found, devices, strict=True) if row.standing != "done"])
+        _caption(left, place, [d for row, d in zip(found, devices, strict=True) if row.standing in _TO_MAKE])
     )
     rows = [
         {

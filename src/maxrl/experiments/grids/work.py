@@ -3,7 +3,7 @@
 import json
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from rich.console import Console
 
 from maxrl.errors import InputError
 from maxrl.evaluation.files import atomic_text
-from maxrl.experiments.folders import last_checkpoint
+from maxrl.experiments.folders import FREE_ON_RESUME, LENGTH, differing_fields, last_checkpoint
 from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.quiet import quiet_libraries
-from maxrl.experiments.recipe import Fields, make_recipe
+from maxrl.experiments.recipe import Fields, Recipe, make_recipe
 from maxrl.experiments.runs import train_run
 from maxrl.experiments.stages import make_stages, train_stages
 from maxrl.experiments.store import ERROR_FILE
@@ -29,10 +29,12 @@ def make_run(fields: Fields, *, console: Console | None = None) -> None:
     Whatever ends it, other than Ctrl-C or a kill, is recorded in the run's folder (`error.txt`), and raised.
 
     Raises:
+        InputError: the folder holds another run that is done.
         Interrupted: Ctrl-C; a checkpoint was saved.
     """
     folder = Path(fields["output_dir"])
     if (folder / "run.json").is_file():
+        refuse_other_run(fields)
         return
     (folder / ERROR_FILE).unlink(missing_ok=True)
     fields = {**fields, **_how(fields, folder)}
@@ -45,9 +47,40 @@ def make_run(fields: Fields, *, console: Console | None = None) -> None:
         raise
     except Exception as error:
         summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        with atomic_text(folder / ERROR_FILE) as sink:
-            sink.write(f"{traceback.format_exc()}\n{summary}\n")
+        record_error(folder, f"{traceback.format_exc()}\n{summary}")
         raise
+
+
+def record_error(folder: Path, text: str) -> None:
+    """Leave in a run's folder what ended it; the last line is the error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_text(folder / ERROR_FILE) as sink:
+        sink.write(f"{text}\n")
+
+
+def recipes_of(fields: Fields) -> Sequence[Recipe]:
+    """The recipe of a run, or those of its stages.
+
+    Raises:
+        InputError: a field or value that there is not.
+    """
+    return make_stages(fields).recipes if "stages" in fields else (make_recipe(fields),)
+
+
+def refuse_other_run(fields: Fields) -> None:
+    """Refuse a folder that holds a run with other settings, be it done or not.
+
+    Raises:
+        InputError: it does; says which settings.
+    """
+    for recipe in recipes_of(fields):
+        folder = Path(recipe.training.output_dir)
+        different = differing_fields(recipe, folder, free=FREE_ON_RESUME - LENGTH)
+        if different:
+            raise InputError(
+                f"{folder} holds a run with other settings ({', '.join(different)}); give the grid another output_dir, or "
+                "remove that folder (on Hugging Face also the one of that name in the bucket)"
+            )
 
 
 def make_logged_run(fields: Fields, log: str) -> None:
