@@ -1,6 +1,7 @@
 """`maxrl eval` measures the weights it was asked for, or says why it cannot."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from tests.smallest import write_recipe
 
 from maxrl.cli import main
+from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
+from maxrl.experiments.store import StoredRun
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -60,6 +63,52 @@ def test_a_run_and_its_checkpoint_are_measured(lora: Path) -> None:
     assert (lora / "checkpoint-2" / "evals" / "eval.json").is_file()
     assert main(["eval", "lora/checkpoint-4", "-q"]) == 0
     assert Evaluation.load(lora / "checkpoint-4/evals/eval.json").problems == run.problems
+
+
+def advice(capsys: pytest.CaptureFixture[str], folder: str) -> list[str]:
+    """The words of the command that a damaged file's message gives."""
+    capsys.readouterr()
+    assert main(["runs", "show", folder]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return shlex.split(line.split("`")[1])[1:]
+
+
+@pytest.mark.parametrize("text", ['{"problems', "{}"])
+def test_the_advice_for_a_damaged_evaluation_mends_it(
+    full: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    whole = Evaluation.load(full / "eval.json")
+    (full / "eval.json").write_text(text)
+    assert main([*advice(capsys, "full"), "-q"]) == 0
+    assert Evaluation.load(full / "eval.json").problems == whole.problems
+    assert main(["runs", "show", "full"]) == 0
+
+
+def test_the_advice_for_a_damaged_evaluation_of_a_comparisons_start_mends_it(
+    full: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = full.parent / "before"
+    before.mkdir()
+    shutil.copy(full / "config.yaml", before)
+    (before / "eval.json").write_text("{")
+    with pytest.raises(InputError) as caught:
+        _ = StoredRun(before).evaluation
+    words = shlex.split(str(caught.value).split("`")[1])[1:]
+    assert main([*words, "-q"]) == 0
+    assert StoredRun(before).evaluation is not None
+
+
+def test_the_advice_for_a_damaged_end_of_a_run_mends_it(
+    full: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary, whole = json.loads((full / "run.json").read_text()), Evaluation.load(full / "eval.json")
+    (full / "run.json").write_text('{"estim')
+    words = advice(capsys, "full")
+    (full / "run.json").unlink()
+    assert main([*words, "-q"]) == 0
+    again = json.loads((full / "run.json").read_text())
+    assert (again["pass_at_k"], again["steps"]) == (summary["pass_at_k"], summary["steps"])
+    assert Evaluation.load(full / "eval.json").problems == whole.problems
 
 
 def test_an_adapter_without_weights_is_no_base_model(lora: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,11 +98,27 @@ def test_a_grid_is_made_shown_and_reported(
     page = (workplace / "out" / "report.html").read_text()
     assert "maxrl" in page
     assert "grpo" in page
+    # One that is damaged does not hide the others.
+    metrics = Path(folder) / "tiny-grpo-n3-bs2-gs4" / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text("[1]\n" + whole)
+    assert main(["grid", "status", folder]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2/2" in said
+    assert "metrics.jsonl, line 1 is damaged" in said
+    metrics.write_text(whole)
     # What is done is not done again, and a grid is not quietly made another.
     assert main(["grid", "run", spec, "--output_dir", folder]) == 0
     assert "started" not in capsys.readouterr().err
     (workplace / "spec.yaml").write_text(SPEC.replace("max_steps: 2", "max_steps: 3"))
     assert "other settings (max_steps)" in fails(capsys, 2, "run", spec, "--output_dir", folder)
+
+
+def test_a_logger_that_nobody_knows_is_refused_before_the_first_run(
+    workplace: Path, spec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "spec.yaml").write_text(SPEC.replace("max_steps: 2", "max_steps: 2, report_to: [wandbb]"))
+    assert "wandbb" in fails(capsys, 2, "plan", spec)
 
 
 def test_jobs_elsewhere_are_printed_with_their_ids_and_not_started_twice(
@@ -161,6 +177,8 @@ def test_a_run_that_fails_stays_as_a_row(
         (["plan"], "needs a spec"),
         (["plan", "none.yaml"], "does not exist"),
         (["run", "spec.yaml", "--on", "slrm"], "did you mean 'slurm'?"),
+        (["run", "spec.yaml", "--on"], "--on needs a value"),
+        (["cancel", "spec.yaml", "--dry-run"], "--dry-run is no option of grid cancel, but of run"),
         (["run", "spec.yaml", "--job", "2"], "did you mean '--jobs'?"),
         (["plan", "spec.yaml", "tiny-maxrl-n3-bs2-gs4"], "unexpected word"),
         (["logs", "spec.yaml"], "name it after the spec"),

@@ -84,6 +84,49 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.yaml", "just text"),
+        ("config.yaml", "seed: ["),
+        ("run.json", '{"a'),
+        ("metrics.jsonl", "[1]\n"),
+        ("metrics.jsonl", "{}\n"),
+    ],
+)
+def test_a_damaged_run_is_a_row_with_its_error_beside_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (folder / "b-done" / name).write_text(text)
+    rows = {row["name"]: row for row in json.loads(says(capsys, "list", "--json"))}
+    assert list(rows) == ["a-done", "b-done", "failed", "stopped"]
+    assert [row["damaged"] for row in rows.values()] == [False, True, False, False]
+    assert f"b-done/{name}" in rows["b-done"]["error"]
+    assert rows["b-done"]["state"] == "done"
+    assert rows["b-done"]["model"] == (None if name == "config.yaml" else "tiny")
+    out = says(capsys, "list")
+    assert f"b-done: runs/b-done/{name}" in out
+    assert "a-done" in out
+    for order in ("name", "estimator", "seed", "step", "pass@1", "pass@k", "time", "age"):
+        assert sorted(listed(capsys, "--sort", order)) == list(rows)
+    # Nobody knows whether it is such a one.
+    asked = listed(capsys, "--where", "num_generations=64")
+    assert asked == (["b-done"] if name == "config.yaml" else []) + ["failed", "stopped"]
+    assert f"b-done/{name}" in says(capsys, "show", "runs/b-done", status=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("environment.json", '{"a'), ("evals.jsonl", "{}\n"), ("eval.json", "{}")]
+)
+def test_a_damaged_file_that_a_list_needs_not_is_named_by_show(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (folder / "b-done" / name).write_text(text)
+    assert f"b-done/{name}" in says(capsys, "show", "runs/b-done", status=2)
+    (folder / "a-done" / "evals.jsonl").write_text('{"step": 5}\n')
+    assert "step 5" in says(capsys, "show", "runs/a-done")
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["lst"], "unknown action of maxrl runs 'lst'; did you mean 'list'?"),
@@ -230,3 +273,19 @@ def test_a_running_run_keeps_its_checkpoints(tmp_path: Path, capsys: pytest.Capt
     make_run(tmp_path / "one", "running", checkpoints=(2, 4))
     assert "left as it is (running" in says(capsys, "prune", str(tmp_path), "--keep", "last")
     assert len(kept(tmp_path)) == 2
+
+
+def test_what_a_prune_that_was_killed_left_is_removed_by_the_next(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "a-done"
+    for name in ("removing-checkpoint-4", "removing-checkpoint-2"):  # made longer since, and no more
+        (run / name / "evals").mkdir(parents=True)
+        (run / name / "evals" / "eval.json").write_text(name)
+        (run / name / "weights.bin").touch()
+    says(capsys, "prune", "runs", "--keep", "last", "--dry-run")
+    assert (run / "removing-checkpoint-2").is_dir()
+    assert "removed checkpoint-4" in says(capsys, "prune", "runs", "--keep", "last")
+    assert not list(run.glob("removing-*"))
+    assert (run / "evals" / "checkpoint-2" / "eval.json").read_text() == "removing-checkpoint-2"
+    assert kept(run) == ["checkpoint-10"]

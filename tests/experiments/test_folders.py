@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.experiments.made_runs import make_run
 
 from maxrl.errors import InputError
-from maxrl.experiments.folders import clear_folder, last_checkpoint
+from maxrl.experiments.folders import clear_folder, differing_fields, last_checkpoint, run_record
+from maxrl.experiments.recipe import make_recipe
 
 ONE = ["rng_state.pth"]
 TWO = ["rng_state_0.pth", "rng_state_1.pth"]
@@ -72,3 +74,20 @@ def test_what_trained_is_removed_only_when_asked(tmp_path: Path) -> None:
         clear_folder(tmp_path, overwrite=False)
     clear_folder(tmp_path, overwrite=True)
     assert set(tmp_path.iterdir()) == kept
+
+
+@pytest.mark.parametrize("text", ["seed: [", "just text", ""])
+def test_a_recipe_that_was_cut_off_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"config\.yaml is damaged"):
+        differing_fields(make_recipe({"task": "subset_sum"}), tmp_path)
+
+
+def test_the_record_of_a_run_names_the_file_that_is_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        run_record(tmp_path, tmp_path)
+    folder = make_run(tmp_path / "one")
+    assert run_record(folder, tmp_path).rollouts == 320
+    (folder / "eval.json").write_text("{")
+    with pytest.raises(InputError, match=r"eval\.json is damaged"):
+        run_record(folder, tmp_path)

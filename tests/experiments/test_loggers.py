@@ -17,7 +17,7 @@ from maxrl.cli import main
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
 from maxrl.experiments import loggers
-from maxrl.experiments.loggers import check_loggers, logged_name
+from maxrl.experiments.loggers import check_logger_names, check_loggers, logged_name
 from maxrl.experiments.logging_keys import LOG_KEYS
 from maxrl.experiments.recipe import make_recipe
 from maxrl.experiments.store.metrics_file import read_metrics
@@ -188,11 +188,20 @@ def test_a_logger_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPat
     check_loggers(a_recipe(report_to=["none"]))
 
 
-def test_a_logger_that_nobody_knows() -> None:
+@pytest.mark.parametrize("check", [check_loggers, check_logger_names])
+def test_a_logger_that_nobody_knows(check: Any) -> None:
     with pytest.raises(InputError, match="unknown logger in report_to 'wandbb'; did you mean 'wandb'"):
-        check_loggers(a_recipe(report_to=["wandbb"]))
+        check(a_recipe(report_to=["wandbb"]))
     with pytest.raises(InputError, match="goes to tensorboard, wandb, trackio, not to mlflow"):
-        check_loggers(a_recipe(report_to=["mlflow"], log_keys="subset_sum_benchmark"))
+        check(a_recipe(report_to=["mlflow"], log_keys="subset_sum_benchmark"))
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio", "none"])
+def test_a_name_may_be_one_that_only_the_machine_of_the_run_has(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loggers, "installed_version", lambda package: None)
+    check_logger_names(a_recipe(report_to=[name]))
 
 
 def test_the_run_is_called_as_its_folder(tmp_path: Path) -> None:

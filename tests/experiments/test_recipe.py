@@ -14,7 +14,7 @@ from trl.scripts.grpo import make_parser
 
 from maxrl.errors import InputError
 from maxrl.evaluation import EvalSettings
-from maxrl.experiments.fields import help_text, parse_recipe, read_fields
+from maxrl.experiments.fields import help_text, parse_recipe, read_fields, recipe_fields
 from maxrl.experiments.recipe import Recipe, folder_name, make_recipe, resolved_fields, to_yaml
 from maxrl.models import TinyModel
 from maxrl.tasks import SubsetSum
@@ -435,6 +435,45 @@ def test_bad_stages_are_refused(recipe_file: Path, stages: str, says: str) -> No
     message = refused(["--config", str(recipe_file)])
     assert says in message
     assert says.startswith("a recipe") or str(recipe_file) in message
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"hub_token": "hf_SECRET"}, "hub_token"),
+        ({"model_init_kwargs": {"token": "hf_SECRET"}}, "model_init_kwargs.token"),
+        (
+            {"model_init_kwargs": {"a": [{"use_auth_token": "hf_SECRET"}]}},
+            "model_init_kwargs.a.use_auth_token",
+        ),
+        ({"model_init_kwargs": '{"token": "hf_SECRET"}'}, "model_init_kwargs.token"),
+    ],
+)
+def test_a_token_is_refused_since_recipes_are_written_down(given: dict[str, Any], named: str) -> None:
+    fields = {"task": "subset_sum", **given}
+    stages = {"task": "subset_sum", "stages": [{"max_steps": 1}, given]}
+    for refuse in (
+        lambda: make_recipe(fields),
+        lambda: recipe_fields(None, fields, "here"),
+        lambda: recipe_fields(None, stages, "here"),
+    ):
+        with pytest.raises(InputError, match=r"HF_TOKEN or log in with `hf auth login`") as caught:
+            refuse()
+        assert f"{named}: a recipe is kept where others can read it" in str(caught.value)
+        assert "SECRET" not in str(caught.value)
+
+
+def test_that_there_is_a_token_is_no_secret() -> None:
+    recipe = make_recipe({"task": "subset_sum", "model_init_kwargs": {"token": True}, "hub_token": None})
+    assert resolved_fields(recipe)["model_init_kwargs"] == {"token": True}
+
+
+def test_a_field_that_is_there_twice_is_refused_unless_it_is_merged(recipe_file: Path) -> None:
+    with pytest.raises(InputError, match=r"recipe\.yaml is not valid YAML: seed is there twice.*line 3"):
+        parse(recipe_file, "seed: 1\ntask: subset_sum\nseed: 2\n")
+    merged = "task: subset_sum\nstages:\n- &one {max_steps: 2, beta: 0.5}\n- {<<: *one, max_steps: 3}\n"
+    recipe_file.write_text(merged)
+    assert read_fields(["--config", str(recipe_file)])["stages"][1] == {"max_steps": 3, "beta": 0.5}
 
 
 # --- writing a run down --------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def _list(words: Sequence[str]) -> int:
     console = Console(highlight=False)
     console.print(runs_table(rows))
     for row in rows:
-        if row["state"] == "failed" and row["error"]:
+        if row["error"] and (row["damaged"] or row["state"] == "failed"):
             console.print(f"{row['name']}: {row['error']}", markup=False, style="red")
     return 0
 

@@ -1,7 +1,8 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and are named where they are damaged all the same."""
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import secrets
@@ -9,12 +10,23 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 import psutil
 
+from maxrl.errors import InputError
+
 ABANDONED = 3600.0
 """Seconds after which a partial file of a process that cannot be seen from here counts as left behind."""
+
+
+def this_machine() -> str:
+    """What tells machines, and containers on one of them, apart without naming them."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not on Linux
+        namespace = ""
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:12]
 
 
 @contextmanager
@@ -30,7 +42,7 @@ def atomic_text(path: Path, *, durable: bool = True) -> Generator[TextIO, None, 
             milliseconds on most disks. Without, a crash of the machine may bring the old file back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f"{path.name}.{this_machine()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("w", encoding="utf-8") as sink:
             yield sink
@@ -43,6 +55,27 @@ def atomic_text(path: Path, *, durable: bool = True) -> Generator[TextIO, None, 
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def read_mapping(path: Path, *, remedy: str) -> dict[str, Any] | None:
+    """What a JSON file holds; None where there is no such file.
+
+    Args:
+        path: of the file.
+        remedy: what to do about a damaged one, for the message.
+
+    Raises:
+        InputError: it is no JSON, or other JSON than an object.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (no JSON object); {remedy}")
+    return cast("dict[str, Any]", content)
 
 
 def sync_file(path: Path) -> None:
@@ -66,7 +99,7 @@ def _abandoned(partial: Path) -> bool:
         return False
     machine, _, rest = partial.name.removesuffix(".partial").rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    if machine != _machine() or not pid.isdigit():  # of another machine with a shared disk
+    if machine != this_machine() or not pid.isdigit():  # of another machine with a shared disk
         return time.time() - written > ABANDONED
     try:
         # A number that is given out again belongs to a process that was started after the file was written.
@@ -75,15 +108,6 @@ def _abandoned(partial: Path) -> bool:
         return True
     except psutil.Error:
         return False
-
-
-def _machine() -> str:
-    """Tells machines, and containers on one of them, apart without naming them."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not on Linux
-        namespace = ""
-    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:6]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from maxrl.engine import available_cores, choose_threads
-from maxrl.evaluation.files import atomic_text
+from maxrl.evaluation.files import atomic_text, read_mapping
 
 ENVIRONMENT_FILE = "environment.json"
 UNKNOWN = "unknown"
@@ -59,9 +59,13 @@ def write_environment(folder: Path, facts: dict[str, str]) -> None:
 
 
 def read_environment(folder: Path) -> dict[str, str]:
-    """What a run recorded; nothing where it has not come so far."""
-    record = folder / ENVIRONMENT_FILE
-    return json.loads(record.read_text()) if record.is_file() else {}
+    """What a run recorded; nothing where it has not come so far.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    remedy = "remove it: the run is then shown without, and a resumed one writes it anew"
+    return read_mapping(folder / ENVIRONMENT_FILE, remedy=remedy) or {}
 
 
 def runs_environment(folders: Iterable[Path]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from trl import DatasetMixtureConfig, ModelConfig, TrlParser
@@ -20,6 +20,7 @@ from maxrl.experiments.recipe import (
     RunArguments,
     make_recipe,
     recipe_classes,
+    refuse_secrets,
     unknown_field,
 )
 from maxrl.models import TinyModel
@@ -62,7 +63,7 @@ def read_fields(argv: Sequence[str], extra: Sequence[type] = ()) -> Fields:
     return _in_their_places(given, from_words)
 
 
-def recipe_fields(path: str | None, over: Fields, where: str) -> Fields:
+def recipe_fields(path: str | None, over: Fields, where: str, *, short: Collection[str] = ()) -> Fields:
     """The fields of a recipe file, with others in their places as words on a command line would be; typed, known names.
 
     Args:
@@ -70,6 +71,7 @@ def recipe_fields(path: str | None, over: Fields, where: str) -> Fields:
         over: field → value as YAML has it; `model` is short for `model_name_or_path`. `tasks` and `stages` replace the
             file's.
         where: what `over` stands in, for messages.
+        short: names that `over` had where it came from, to suggest for one that is unknown.
     """
     over = {"model_name_or_path" if name == "model" else name: value for name, value in over.items()}
     task = over.get("task")
@@ -79,11 +81,16 @@ def recipe_fields(path: str | None, over: Fields, where: str) -> Fields:
         task=None if task is None else str(task),
     )
     own = {name: over.pop(name) for name in ("stages", "tasks") if name in over}
-    given = _in_their_places(given, _typed(over, parser, where))
+    given = _in_their_places(given, _typed(over, parser, where, short))
     if "stages" in own:
         given["stages"] = _typed_stages(own["stages"], parser, where)
     if "tasks" in own:
         given["tasks"] = _typed_tasks(own["tasks"], where)
+    try:
+        for fields in (given, *given.get("stages", ())):
+            refuse_secrets(fields)
+    except InputError as error:
+        raise _located(error, where) from None
     return given
 
 
@@ -137,11 +144,11 @@ def _for_the_tiny_model(from_file: Fields, tiny: Fields) -> Fields:
     return {name: value for name, value in from_file.items() if name not in others} | tiny
 
 
-def _typed(from_file: Fields, parser: "_Parser", where: str | None) -> Fields:
+def _typed(from_file: Fields, parser: "_Parser", where: str | None, short: Collection[str] = ()) -> Fields:
     known = {action.dest for action in parser._actions} - {"help"}
     for name in from_file:
         if name not in known:
-            raise _located(unknown_field(str(name), known), where)
+            raise _located(unknown_field(str(name), {*known, *short}), where)
     as_words, as_they_are = _split_values(from_file, parser, where)
     return {**as_they_are, **_parse(parser, as_words, where)}
 
@@ -267,6 +274,30 @@ def option_given(words: Sequence[str], name: str) -> str | None:
     return value
 
 
+def parse_yaml(text: str) -> Any:
+    """What YAML that somebody wrote says.
+
+    Raises:
+        yaml.YAMLError: it is none, or has a key twice in one mapping, of which the first would be lost.
+    """
+    return yaml.load(text, Loader=_EachKeyOnce)
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Before anchors are merged (`<<`): a key may be there and in what is merged.
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value} is there twice", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
 def _load_yaml(path: str) -> Fields:
     file = Path(path)
     if not file.is_file():
@@ -274,7 +305,7 @@ def _load_yaml(path: str) -> Fields:
             f"recipe {path} does not exist; give the path of a YAML file with one field per line"
         )
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"recipe {path} is not valid YAML: {reason}") from error

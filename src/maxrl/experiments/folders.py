@@ -1,6 +1,5 @@
 """A run's folder: who may write into it, from where a run goes on, what a finished one says."""
 
-import json
 import os
 import shutil
 from collections.abc import Collection
@@ -9,13 +8,11 @@ from pathlib import Path
 import yaml
 
 from maxrl.errors import InputError
-from maxrl.evaluation import Evaluation
 from maxrl.evaluation.files import atomic_text, remove_stale_partials
 from maxrl.experiments.recipe import Recipe, resolved_fields, to_yaml
 from maxrl.experiments.records import RunRecord
-from maxrl.experiments.store import ERROR_FILE, EVALS_FILE, LATEST_FILE
+from maxrl.experiments.store import ERROR_FILE, EVALS_FILE, LATEST_FILE, StoredRun
 from maxrl.experiments.store.checkpoints import WEIGHTS, is_complete, last_checkpoint
-from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.experiments.store.processes import PROCESS_FILE
 
 TENSORBOARD = "tensorboard"
@@ -47,16 +44,19 @@ def run_record(folder: Path, root: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: the run is not done.
+        InputError: a file of it is damaged.
     """
-    summary = json.loads((folder / "run.json").read_text())
-    evaluation = folder / "eval.json"
+    run = StoredRun(folder)
+    summary = run.summary
+    if not summary:
+        raise FileNotFoundError(f"{folder} holds no run.json: the run is not done")
     return RunRecord(
         estimator=summary["estimator"],
         seed=summary["seed"],
         folder=os.path.relpath(folder, root),
         status="done",
-        metrics=tuple(read_metrics(folder / "metrics.jsonl")),
-        evaluation=Evaluation.load(evaluation) if evaluation.is_file() else None,
+        metrics=tuple(run.metrics),
+        evaluation=run.evaluation,
         training_seconds=summary["training_seconds"],
         rollouts=summary["rollouts"],
         completion_tokens=summary["completion_tokens"],
@@ -177,11 +177,15 @@ LENGTH = frozenset({"max_steps", "num_train_epochs", "num_train_problems"})
 
 
 def differing_fields(recipe: Recipe, folder: Path, *, free: Collection[str] = FREE_ON_RESUME) -> list[str]:
-    """Fields in which a recipe differs from the one that a folder's run was started with, those in `free` left out."""
-    config = folder / "config.yaml"
-    if not config.is_file():
+    """Fields in which a recipe differs from the one that a folder's run was started with, those in `free` left out.
+
+    Raises:
+        InputError: that one is damaged.
+    """
+    stored = StoredRun(folder).config
+    if not stored:
         return []
-    stored, asked = yaml.safe_load(config.read_text()), yaml.safe_load(to_yaml(resolved_fields(recipe)))
+    asked = yaml.safe_load(to_yaml(resolved_fields(recipe)))
     names = stored.keys() | asked.keys()
     return sorted(name for name in names.difference(free) if stored.get(name) != asked.get(name))
 

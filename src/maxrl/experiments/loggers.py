@@ -36,17 +36,26 @@ def check_loggers(recipe: Recipe) -> None:
     """Refuse loggers that are not there, before anything has started.
 
     Raises:
-        InputError: one is unknown or not installed, or cannot serve `log_keys`; or evaluations are asked for without a task.
+        InputError: one is not installed, or what `check_logger_names` raises.
     """
-    asked = _asked(recipe)
-    for name in asked:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise unknown_name("logger in report_to", name, INTEGRATION_TO_CALLBACK)
+    check_logger_names(recipe)
+    for name in _asked(recipe):
         if name in OURS and installed_version(name) is None:
             raise InputError(
                 f"report_to={name} needs the package {name}, which is not installed: pip install 'maxrl[loggers]', or "
                 "leave it out (--report_to none)"
             )
+
+
+def check_logger_names(recipe: Recipe) -> None:
+    """Refuse what no installation could serve: for recipes of runs that are made on another machine.
+
+    Raises:
+        InputError: a logger is unknown, or cannot serve `log_keys`; or evaluations are asked for without a task.
+    """
+    for name in _asked(recipe):
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise unknown_name("logger in report_to", name, INTEGRATION_TO_CALLBACK)
         if name not in OURS and recipe.run.log_keys:
             raise InputError(
                 f"log_keys={recipe.run.log_keys} goes to {', '.join(OURS)}, not to {name}: leave one of them out"

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, get_args, get_type_hints
@@ -172,6 +172,7 @@ def _with_defaults(given: Mapping[str, Any]) -> Fields:
     for name in given:
         if name not in known and name != "tasks":
             raise unknown_field(name, known)
+    refuse_secrets(given)
     if "tasks" in given:
         for other in ("task", "dataset_name", "datasets", "task_settings"):
             if given.get(other):
@@ -187,6 +188,42 @@ def _with_defaults(given: Mapping[str, Any]) -> Fields:
     if given.get("output_dir") is None:
         given["output_dir"] = default_output_dir(given, [given.get("advantage_estimator", "maxrl")])
     return given
+
+
+def refuse_secrets(given: Mapping[str, Any]) -> None:
+    """Refuse tokens of accounts: a recipe is written into run folders, plans, loggers and requests, for others to read.
+
+    A task's own parameters may be called as they like, and `token: true` in `model_init_kwargs` (the one of the machine) is
+    no secret.
+
+    Raises:
+        InputError: a token is given; the message does not repeat it.
+    """
+    options = given.get("model_init_kwargs")
+    if isinstance(options, str):  # from a command line
+        try:
+            options = json.loads(options)
+        except ValueError:  # which whoever reads it tells
+            options = None
+    own = {name for cls in recipe_classes(None) for name in _names(cls)}
+    named = {name: value for name, value in given.items() if name in own and isinstance(value, str)}
+    if secret := next(_tokens({**named, "model_init_kwargs": options}), None):
+        raise InputError(
+            f"{secret}: a recipe is kept where others can read it, so that no token belongs in one: leave it out, and set "
+            "HF_TOKEN or log in with `hf auth login` (jobs on Hugging Face get it from their secrets_file)"
+        )
+
+
+def _tokens(value: Any, inside: str = "") -> Iterator[str]:
+    """Where tokens are in a nested value."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if isinstance(inner, str) and re.search(r"(^|_)token$", str(key)):
+                yield f"{inside}{key}"
+            yield from _tokens(inner, f"{inside}{key}.")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _tokens(inner, inside)
 
 
 def _build(cls: type, given: Fields) -> Any:

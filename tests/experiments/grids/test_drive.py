@@ -267,8 +267,9 @@ def test_a_run_that_was_given_to_another_place_is_started_here_only_when_that_sa
     }
     drive(grid, place, told, every=0, others=lambda name: other)
     assert place.started == ["b"]
+    record_process(tmp_path / "a")
     assert cancel(grid, place, []) == []
-    assert not other.cancelled
+    assert not place.cancelled
 
 
 def test_what_waits_for_another_command_is_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,13 @@ def test_a_log_is_followed_until_its_job_ends(tmp_path: Path) -> None:
         return next(answers)
 
     assert list(follow_file(log, goes_on)) == ["one", "two", "more", "more", "more"]
+    parts = iter(["a lin", "e\nand a", " last one"])
+
+    def writes_on() -> bool:
+        part = next(parts)
+        with log.open("a") as file:
+            file.write(part)
+        return not part.startswith(" last")
+
+    log.write_text("")
+    assert list(follow_file(log, writes_on)) == ["a line", "and a last one"]

@@ -140,6 +140,21 @@ def test_axes_beyond_the_convention_are_suffixes_and_no_others(load: Load) -> No
     assert names(grid)[-1] == "tiny-maxrl-n8-bs4-gs8-t1-lr0.001-linear"
 
 
+def test_null_and_signs_tell_runs_apart(load: Load) -> None:
+    grid = load(
+        RECIPE,
+        axes={
+            "correctness_threshold": [None, 0.5],
+            "top_k": [1, -1],
+            "shift": {"-1": {"max_value": 9}, "1": {"max_value": 90}},
+            "learning_rate": [1e-6, 1e6],
+        },
+    )
+    suffixes = [name.removeprefix("tiny-maxrl-n6-bs4-gs8-") for name in names(grid)]
+    assert suffixes[0] == "thresholdNone-top_k1-shift-1-lr1e-06"
+    assert suffixes[-1] == "threshold0.5-top_k-1-shift1-lr1e06"
+
+
 def test_labels_that_the_convention_cannot_tell_apart_are_suffixes(load: Load) -> None:
     labels = {"near": {"max_value": 9}, "far": {"max_value": 90}, "3": {"max_value": 99}}
     assert names(load(RECIPE, axes={"range": labels})) == [
@@ -202,6 +217,22 @@ def test_the_tiny_models_fields_apply_where_the_spec_asks_for_it(load: Load) -> 
         ({"axes": {"seed": 3}}, "axis seed must be a list of values or a mapping of labels"),
         ({"axes": {"seed": []}}, "axis seed has no values"),
         ({"axes": {"seed": [1, 1]}}, "axis seed has 1 twice"),
+        ({"axes": {"seed": [1, "1"]}}, "axis seed has 1 twice"),
+        ({"axes": {"size": {1: {"max_value": 8}, "1": {"max_value": 9}}}}, "axis size has 1 twice"),
+        (
+            {"axes": {"at": {"a": {"method": "grpo", "advantage_estimator": "maxrl"}}}},
+            "has advantage_estimator twice",
+        ),
+        ({"fields": {"group_size": 4, "num_generations": 8}}, "fields has num_generations twice"),
+        ({"axes": {1: [1], "1": [2]}}, "axes has 1 twice"),
+        ({"axes": {"grop_size": [2, 4]}}, "unknown field 'grop_size'; did you mean 'group_size'?"),
+        ({"fields": {"batch_siz": 2}}, "did you mean 'batch_size'?"),
+        (
+            {"axes": {"group_size": [None, 4], "batch_size": [2]}},
+            "num_generations must be at least 1, but is None",
+        ),
+        ({"axes": {"group_size": [0, 4]}}, "num_generations must be at least 1, but is 0"),
+        ({"axes": {"gradient_accumulation_steps": [None]}}, "gradient_accumulation_steps must be at least 1"),
         ({"axes": {"seed": ["one"]}}, "seed one"),
         ({"axes": {"level": {"a": 3}}}, "a must be a mapping of fields to values, but is 3"),
         ({"axes": {"level": {"a": {"num_element": 3}}}}, "did you mean 'num_elements'?"),
@@ -225,6 +256,12 @@ def test_mistakes_are_named(load: Load, spec: dict[str, Any], says: str) -> None
         load(RECIPE, **spec)
     assert says in str(caught.value)
     assert "spec.yaml" in str(caught.value)
+
+
+def test_what_a_run_cannot_be_made_with_is_said_before_any_is_started(load: Load) -> None:
+    grid = load({**RECIPE, "max_steps": 1}, axes={"method": ["maxrl", "maxrl(order=16)"]})
+    with pytest.raises(InputError, match=r"run tiny-maxrl-order-16\S*: .*16"):
+        check_runs(grid)  # groups have 8 rollouts
 
 
 def test_labels_that_are_numbers_are_excluded_by_them(load: Load) -> None:
@@ -260,6 +297,13 @@ def test_a_spec_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     bad.write_text("- 1")
     with pytest.raises(InputError, match="must be a mapping"):
         load_grid(bad)
+    for twice in (
+        "axes: {d: {easy: {seed: 1}, easy: {seed: 2}}}",
+        "axes:\n  d: [0]\n  easy: [1]\n  easy: [2]",
+    ):
+        bad.write_text(twice)
+        with pytest.raises(InputError, match="not valid YAML: easy is there twice"):
+            load_grid(bad)
     bad.write_text("recipe: nowhere.yaml\n")
     with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
         load_grid(bad)

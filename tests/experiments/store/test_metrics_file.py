@@ -45,6 +45,22 @@ def test_a_damaged_line_in_between_is_named_and_nothing_is_thrown_away(file: Pat
     assert file.read_text() == text
 
 
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize(("line", "why"), [("[1]", "no JSON object"), ("{}", "it has no step")])
+def test_a_row_that_is_none_is_named_wherever_it_is(file: Path, where: str, line: str, why: str) -> None:
+    text = file.read_text()
+    file.write_text(f"{line}\n{text}" if where == "first" else f"{text}{line}\n")
+    number = 1 if where == "first" else 4
+    with pytest.raises(InputError, match=rf"metrics.jsonl, line {number} is damaged \({why}\)"):
+        read_metrics(file, needs=["step"])
+
+
+def test_bytes_that_are_no_text_are_a_damaged_line(file: Path) -> None:
+    file.write_bytes(b'{"step": "\xff"}\n' + file.read_bytes())
+    with pytest.raises(InputError, match=r"line 1 is damaged"):
+        read_metrics(file)
+
+
 @pytest.mark.parametrize(("step", "kept"), [(-1, 0), (0, 0), (1, 1), (2, 3), (9, 3)])
 def test_rows_up_to_a_step_are_kept(file: Path, step: int, kept: int) -> None:
     keep_rows(file, step)

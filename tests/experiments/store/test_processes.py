@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from maxrl.evaluation.files import atomic_text
 from maxrl.experiments.store.processes import (
     PROCESS_FILE,
     RECENT,
@@ -62,6 +63,12 @@ def test_of_another_machine_the_files_tell(tmp_path: Path) -> None:
     assert not at_work(tmp_path)
     (tmp_path / "metrics.jsonl").touch()
     assert at_work(tmp_path)
+
+
+def test_partial_files_name_the_machine_as_processes_do(tmp_path: Path) -> None:
+    with atomic_text(tmp_path / "file"):
+        (partial,) = tmp_path.glob("*.partial")
+    assert partial.name.startswith(f"file.{RunProcess.this().machine}-{os.getpid()}-")
 
 
 def test_a_note_that_says_nothing(tmp_path: Path) -> None:

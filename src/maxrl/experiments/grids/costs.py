@@ -1,9 +1,11 @@
 """What a grid will cost, as far as that can be known before.
 
-Rollouts and the most tokens follow from the recipe. Seconds are those of runs that are done, per rollout, where there are
-any of the same model, task and group size; else a rough figure from the model's size and the hardware's peak, which says so.
+Rollouts and the most tokens of training follow from the recipe, and so does what its evaluations sample. Seconds are those
+of runs that are done, per rollout and per completion of an evaluation, where there are any of the same model, task and group
+size; else a rough figure from the model's size and the hardware's peak, which says so. Warm starts are in neither.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,8 +13,11 @@ from typing import Any
 
 from maxrl.experiments.grids.runner import GridRun
 from maxrl.experiments.grids.sizes import named_parameters
-from maxrl.experiments.recipe import Recipe, make_recipe
+from maxrl.experiments.recipe import Recipe, make_recipe, resolved_fields
 from maxrl.experiments.store import StoredRun
+
+SAMPLING_FLOPS = 2
+"""Per parameter and token of a completion that is only sampled, as evaluations do."""
 
 FLOPS_PER_TOKEN = 10
 """Per parameter and completion token: 2 to sample it, 8 to train on it (forward, backward, and the forward that activation
@@ -49,11 +54,13 @@ class RunCost:
     """None where epochs over a data set decide."""
     rollouts: int | None
     most_tokens: int | None
-    """Completion tokens, if every one ran into the limit."""
+    """Completion tokens of training, if every one ran into the limit."""
+    evaluated: int | None
+    """Completions that its evaluations sample, before, while and after training."""
     parameters: float | None
     """Of the model; None where its name does not say."""
     seconds: float | None = None
-    """Of training."""
+    """Of training and its evaluations."""
     measured: bool = False
     """Whether `seconds` come from runs that were made."""
 
@@ -83,9 +90,11 @@ def model_parameters(recipe: Recipe) -> float | None:
     return named_parameters(recipe.model_name)
 
 
-def _cost(run: GridRun, device: str | None, rates: dict[tuple[Any, ...], float]) -> RunCost:
+def _cost(run: GridRun, device: str | None, rates: "_Rates") -> RunCost:
     stages = run.fields.get("stages")
     parts = [{**run.fields, **own} for own in stages] if stages else [run.fields]
+    # Later stages begin with what the one before was evaluated as.
+    parts[1:] = [{**part, "eval_before_training": False} for part in parts[1:]]
     costs = [
         _single(make_recipe({k: v for k, v in part.items() if k != "stages"}), device, rates)
         for part in parts
@@ -96,35 +105,49 @@ def _cost(run: GridRun, device: str | None, rates: dict[tuple[Any, ...], float])
         steps=_sum([cost.steps for cost in costs]),
         rollouts=_sum([cost.rollouts for cost in costs]),
         most_tokens=_sum([cost.most_tokens for cost in costs]),
+        evaluated=_sum([cost.evaluated for cost in costs]),
         parameters=costs[0].parameters,
         seconds=_sum([cost.seconds for cost in costs]),
         measured=all(cost.measured for cost in costs),
     )
 
 
-def _single(recipe: Recipe, device: str | None, rates: dict[tuple[Any, ...], float]) -> RunCost:
+def _single(recipe: Recipe, device: str | None, rates: "_Rates") -> RunCost:
     training = recipe.training
     parameters = model_parameters(recipe)
     if training.max_steps <= 0:
-        return RunCost(steps=None, rollouts=None, most_tokens=None, parameters=parameters)
+        return RunCost(steps=None, rollouts=None, most_tokens=None, evaluated=None, parameters=parameters)
     per_step = training.per_device_train_batch_size * training.gradient_accumulation_steps
     rollouts = training.max_steps * per_step // training.num_iterations
-    tokens = rollouts * (training.max_completion_length or 256)
+    length = training.max_completion_length or 256
+    tokens = rollouts * length
+    evaluated = _evaluated(recipe)
     seconds, measured = None, False
-    rate = rates.get(_kind(recipe.given))
+    rate = rates.get(_kind(resolved_fields(recipe)))
     if rate is not None:
-        seconds, measured = START_SECONDS + rollouts * rate, True
+        seconds, measured = START_SECONDS + rollouts * rate.rollout + evaluated * rate.evaluated, True
     elif parameters is not None and (speed := _speed(device)) is not None:
-        seconds = FLOPS_PER_TOKEN * parameters * tokens / speed
+        seconds = parameters * (FLOPS_PER_TOKEN * tokens + SAMPLING_FLOPS * evaluated * length) / speed
         seconds += START_SECONDS + STEP_SECONDS * training.max_steps
     return RunCost(
         steps=training.max_steps,
         rollouts=rollouts,
         most_tokens=tokens,
+        evaluated=evaluated,
         parameters=parameters,
         seconds=seconds,
         measured=measured,
     )
+
+
+def _evaluated(recipe: Recipe) -> int:
+    """Completions of a run's evaluations; a task may have fewer problems than are asked for."""
+    if recipe.task is None:
+        return 0
+    run, settings = recipe.run, recipe.evaluation
+    whole = (1 + run.eval_before_training) * (settings.eval_samples + settings.eval_greedy)
+    between = recipe.training.max_steps // run.eval_every if run.eval_every else 0
+    return settings.eval_problems * (whole + between * (1 + run.eval_every_samples))
 
 
 def _speed(device: str | None) -> float | None:
@@ -136,19 +159,51 @@ def _speed(device: str | None) -> float | None:
 
 
 def _kind(fields: dict[str, Any]) -> tuple[Any, ...]:
-    """Runs of one kind take the same time per rollout, nearly."""
-    names = ("model_name_or_path", "task", "dataset_name", "num_generations", "max_completion_length")
-    return tuple(str(fields.get(name)) for name in names)
+    """Resolved, so that a default is what it was written as. Runs of one kind take the same time per rollout, nearly."""
+    names = (
+        "model_name_or_path",
+        "task",
+        "tasks",
+        "dataset_name",
+        "num_generations",
+        "max_completion_length",
+    )
+    return tuple(json.dumps(fields.get(name), default=str, sort_keys=True) for name in names)
 
 
-def _measured(done: Iterable[StoredRun]) -> dict[tuple[Any, ...], float]:
-    """Kind → median seconds per rollout."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+@dataclass(frozen=True)
+class _Rate:
+    """Seconds."""
+
+    rollout: float
+    evaluated: float
+    """Of a completion of an evaluation."""
+
+
+_Rates = dict[tuple[Any, ...], _Rate]
+
+
+def _measured(done: Iterable[StoredRun]) -> _Rates:
+    """The median rates of each kind."""
+    found: dict[tuple[Any, ...], list[_Rate]] = {}
     for run in done:
         rollouts = run.summary.get("rollouts")
         if rollouts:
-            found.setdefault(_kind(run.config), []).append(run.summary["training_seconds"] / rollouts)
-    return {kind: median(values) for kind, values in found.items()}
+            rate = _Rate(run.summary["training_seconds"] / rollouts, _seconds_of_evaluation(run))
+            found.setdefault(_kind(run.config), []).append(rate)
+    return {
+        kind: _Rate(median(rate.rollout for rate in rates), median(rate.evaluated for rate in rates))
+        for kind, rates in found.items()
+    }
+
+
+def _seconds_of_evaluation(run: StoredRun) -> float:
+    """Per completion; 0 for a run on a data set, which has none."""
+    if run.evaluation is None:
+        return 0.0
+    problems = run.evaluation.problems
+    greedy = len(problems) if run.evaluation.greedy_accuracy is not None else 0
+    return run.evaluation.seconds / (sum(problem.scored + problem.errors for problem in problems) + greedy)
 
 
 def _sum(values: Sequence[Any]) -> Any:

@@ -14,6 +14,7 @@ from maxrl.experiments.grids.runner import GridRun, JobReport, Runner
 from maxrl.experiments.grids.spec import Grid
 from maxrl.experiments.grids.standing import Others, RunStatus, run_state, status, stored_run
 from maxrl.experiments.grids.work import recipes_of, record_error, refuse_other_run
+from maxrl.experiments.loggers import check_logger_names
 
 DEATHS = 3
 """Times that a run's process may be killed in one command before the run is left as it is: something kills it each time."""
@@ -39,7 +40,7 @@ def check_runs(grid: Grid) -> None:
                 load_data(recipes[0])
                 checked.add(data)
             for recipe in recipes:
-                recipe.training.estimator()
+                check_logger_names(recipe)
             refuse_other_run(run.fields)
         except InputError as error:
             raise InputError(f"run {run.name}: {error}") from error

@@ -132,7 +132,6 @@ def only_one(folder: Path) -> Generator[None]:
         json.dump(asdict(RunProcess.this()), file)
         file.flush()
         yield
-        file.truncate(0)
 
 
 def holder(folder: Path) -> RunProcess | None:

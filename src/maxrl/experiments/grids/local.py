@@ -137,10 +137,17 @@ def follow_file(path: Path, goes_on: Callable[[], bool]) -> Iterator[str]:
             return
         time.sleep(0.2)
     with path.open(encoding="utf-8", errors="replace") as file:
+        begun = ""  # of a line that is being written
         while True:
             more = goes_on()  # asked first: what a job prints before it ends is read after it
-            yield from (line.rstrip("\n") for line in file)
+            for line in file:
+                begun += line
+                if begun.endswith("\n"):
+                    yield begun[:-1]
+                    begun = ""
             if not more:
+                if begun:
+                    yield begun
                 return
             time.sleep(0.2)
 

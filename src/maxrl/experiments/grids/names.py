@@ -102,8 +102,11 @@ def _tells_apart(axis: str, names: Sequence[str], points: Sequence[Mapping[str, 
 
 
 def _suffix(axis: str, label: object, *, labelled: bool) -> str:
-    text = re.sub(r"[^\w.]+", "-", f"{label:g}" if isinstance(label, float) else str(label)).strip("-.")
-    if text[:1].isalpha() and (labelled or not isinstance(label, bool)):
+    said = f"{label:g}".replace("e+", "e") if isinstance(label, float) else str(label)
+    text = re.sub(r"[^\w.]+", "-", said).strip("-.")
+    if said.startswith("-"):  # -1 is not 1
+        text = f"-{text}"
+    if text[:1].isalpha() and (labelled or not (label is None or isinstance(label, bool))):
         return text
     return f"{ABBREVIATIONS.get(_field(axis), axis)}{text}"
 

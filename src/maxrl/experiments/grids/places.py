@@ -70,8 +70,7 @@ def _parser(options: type, name: str) -> _Parser:
         if default not in (None, (), [], {}):
             text += f" (default: {default})"
         parser.add_argument(
-            f"--{item.name}",
-            f"--{item.name.replace('_', '-')}",
+            *dict.fromkeys((f"--{item.name}", f"--{item.name.replace('_', '-')}")),
             dest=item.name,
             type=kind,
             nargs="+" if many else None,

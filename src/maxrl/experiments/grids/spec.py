@@ -17,7 +17,7 @@ runners:                              # options of the places, see `maxrl grid r
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,16 @@ from typing import Any
 import yaml
 
 from maxrl.errors import InputError, unknown_name
-from maxrl.experiments.fields import recipe_fields
+from maxrl.experiments.fields import parse_yaml, recipe_fields
 from maxrl.experiments.grids.names import SHORT, run_names
 from maxrl.experiments.grids.runner import GridRun
 from maxrl.experiments.recipe import Fields
 
 BATCH_SIZE = "batch_size"
 """Prompts per optimizer step and process, from which `per_device_train_batch_size` (rollouts) follows."""
+
+# The sizes of a batch follow from them, and so do runs' names.
+_COUNTED = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
 
 _KEYS = ("name", "recipe", "output_dir", "fields", "axes", "exclude", "runners")
 
@@ -60,13 +63,15 @@ def load_grid(path: Path, *, output_dir: str | None = None) -> Grid:
     recipe = spec.get("recipe")
     if recipe is not None:
         recipe = str(path.parent / str(recipe))
-    axes = {str(name): _points(str(name), values, path) for name, values in (spec.get("axes") or {}).items()}
+    given: Mapping[Any, object] = spec.get("axes") or {}
+    _each_once(given, f"{path}: axes")
+    axes = {str(name): _points(str(name), values, path) for name, values in given.items()}
     sets = {axis: {field for own in labels.values() for field in own} for axis, labels in axes.items()}
     for (one, its), (other, others) in itertools.combinations(sets.items(), 2):
         if both := sorted(its & others):
             raise InputError(f"{path}: axes {one} and {other} both set {both[0]}: leave one of them out")
     excluded = [_exclusion(entry, axes, path) for entry in spec.get("exclude") or []]
-    shared = _long(spec.get("fields") or {})
+    shared = _long(spec.get("fields") or {}, f"{path}: fields")
     name = str(spec.get("name") or path.stem)
     folder = Path(output_dir or spec.get("output_dir") or f"runs/{name}")
     points = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
@@ -90,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"grid spec {path} does not exist; recipes/grids/ holds some to start from")
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        spec = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"grid spec {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(spec, dict):
@@ -110,24 +115,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _points(axis: str, values: object, path: Path) -> dict[Any, Fields]:
     """What an axis can be: label → fields."""
+    where = f"{path}: axis {axis}"
     if isinstance(values, dict):
         field = SHORT.get(axis, axis)
+        _each_once(values, where)
         for label, own in values.items():
             if not isinstance(own, dict) or not own:
                 raise InputError(
                     f"{path}: axis {axis} has labels, so that {label} must be a mapping of fields to values, but is "
                     f"{own!r}; an axis over one field is a list: `{axis}: [1, 2]`"
                 )
-            if field in _long(own):
+            if field in _long(own, f"{where} {label}"):
                 raise InputError(
                     f"{path}: axis {axis} has the name of a field that it sets; call it otherwise"
                 )
-        points = {str(label): _long(own) for label, own in values.items()}
+        points = {str(label): _long(own, f"{where} {label}") for label, own in values.items()}
     elif isinstance(values, list):
         labels = [_label(value) for value in values]
-        if twice := sorted({str(label) for label in labels if labels.count(label) > 1}):
-            raise InputError(f"{path}: axis {axis} has {', '.join(twice)} twice")
-        points = {label: _long({axis: value}) for label, value in zip(labels, values, strict=True)}
+        _each_once(labels, where)
+        points = {label: {SHORT.get(axis, axis): value} for label, value in zip(labels, values, strict=True)}
     else:
         raise InputError(
             f"{path}: axis {axis} must be a list of values or a mapping of labels to fields, but is {values!r}; a single "
@@ -143,8 +149,19 @@ def _label(value: object) -> Any:
     return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
 
 
-def _long(fields: Mapping[Any, Any]) -> Fields:
-    return {SHORT.get(str(name), str(name)): value for name, value in fields.items()}
+def _each_once(names: Iterable[object], where: str) -> None:
+    """Refuse names of which one would take the place of another: equal values (`1` and `1.0`), or the same text."""
+    seen: set[object] = set()
+    for name in names:
+        if name in seen or str(name) in seen:
+            raise InputError(f"{where} has {name} twice")
+        seen |= {name, str(name)}
+
+
+def _long(fields: Mapping[Any, Any], where: str) -> Fields:
+    long = {name: SHORT.get(str(name), str(name)) for name in fields}
+    _each_once(long.values(), where)
+    return {long[name]: value for name, value in fields.items()}
 
 
 def _exclusion(entry: object, axes: Mapping[str, Mapping[Any, Fields]], path: Path) -> dict[str, Any]:
@@ -170,9 +187,14 @@ def _resolved(recipe: str | None, parts: list[Fields], where: str) -> Fields:
         if name in over:
             raise InputError(f"{where}: {name} is the grid's business: leave it out")
     batch_size = over.pop(BATCH_SIZE, None)
-    fields = recipe_fields(recipe, over, where)
+    fields = recipe_fields(recipe, over, where, short=(*SHORT, BATCH_SIZE))
     for name in ("output_dir", "overwrite_output_dir", "resume_from_checkpoint"):
         fields.pop(name, None)
+    for name in _COUNTED:
+        if name in fields and not (fields[name] or 0) >= 1:
+            raise InputError(
+                f"{where}: {name} must be at least 1, but is {fields[name]}; leave it out for its default"
+            )
     if batch_size is not None:
         fields["per_device_train_batch_size"] = _rollouts(batch_size, over, fields, where)
     return fields

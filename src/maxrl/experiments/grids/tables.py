@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from maxrl.errors import MaxRLError
+from maxrl.errors import InputError, MaxRLError
 from maxrl.experiments.grids.costs import RunCost, estimate
 from maxrl.experiments.grids.hf_jobs import HfJobsRunner, hourly_price
 from maxrl.experiments.grids.hf_options import seconds
@@ -79,27 +79,38 @@ def plan_table(grid: Grid, place: Runner) -> tuple[Table, list[dict[str, Any]]]:
 
 def status_rows(found: Sequence[RunStatus]) -> list[dict[str, Any]]:
     """How every run stands, in plain types."""
-    rows: list[dict[str, Any]] = []
-    for row in found:
-        stored = row.stored
+    return [
+        {
+            "run": row.run.name,
+            "state": row.standing,
+            "message": row.message,
+            **_progress(row),
+            "place": row.job.place if row.job else None,
+            "job": row.job.job if row.job else None,
+            "attempts": row.job.attempts if row.job else 0,
+            "folder": str(row.run.folder),
+        }
+        for row in found
+    ]
+
+
+def _progress(row: RunStatus) -> dict[str, Any]:
+    """How far a run is. Damaged files are told instead: the other runs are to be seen all the same."""
+    stored = row.stored
+    try:
         last = stored.metrics[-1] if stored.metrics else {}
-        rows.append(
-            {
-                "run": row.run.name,
-                "state": row.standing,
-                "step": stored.step,
-                "max_steps": stored.max_steps or row.run.fields.get("max_steps"),
-                "success_rate": last.get("success_rate"),
-                "seconds": last.get("elapsed"),
-                "pass_at_k": stored.summary.get("pass_at_k"),
-                "message": row.message,
-                "place": row.job.place if row.job else None,
-                "job": row.job.job if row.job else None,
-                "attempts": row.job.attempts if row.job else 0,
-                "folder": str(row.run.folder),
-            }
-        )
-    return rows
+        return {
+            "step": stored.step,
+            "max_steps": stored.max_steps or row.run.fields.get("max_steps"),
+            "success_rate": last.get("success_rate"),
+            "seconds": last.get("elapsed"),
+            "pass_at_k": stored.summary.get("pass_at_k"),
+        }
+    except InputError as error:
+        return {
+            **dict.fromkeys(("step", "max_steps", "success_rate", "seconds", "pass_at_k")),
+            "message": str(error),
+        }
 
 
 def status_table(grid: Grid, found: Sequence[RunStatus]) -> Table:
@@ -127,8 +138,8 @@ def status_table(grid: Grid, found: Sequence[RunStatus]) -> Table:
             Text("—" if plain["seconds"] is None else duration(plain["seconds"])),
             Text(_job(row)),
         )
-        if row.message and row.standing != "done":
-            table.add_row(Text(f"  {row.message}", "red" if row.standing == "failed" else "dim"))
+        if plain["message"]:
+            table.add_row(Text(f"  {plain['message']}", "red" if row.standing == "failed" else "dim"))
     return table
 
 

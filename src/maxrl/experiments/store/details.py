@@ -129,7 +129,7 @@ def details_page(details: Mapping[str, Any], *, now: float) -> Group:
     parts.append(_curves(details["before"], details["after"]))
     if details["evaluations_while_training"]:
         rows = {
-            f"step {row['step']}": row["greedy_accuracy"] for row in details["evaluations_while_training"]
+            f"step {row['step']}": row.get("greedy_accuracy") for row in details["evaluations_while_training"]
         }
         parts.append(_pairs("greedy accuracy while training", rows))
     parts.append(_pairs("checkpoints", {c["name"]: _checkpoint(c) for c in details["checkpoints"]}))

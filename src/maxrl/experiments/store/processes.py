@@ -4,17 +4,15 @@ A file lock would be simpler, but not every shared file system has one, and it w
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-from maxrl.evaluation.files import atomic_text
+from maxrl.evaluation.files import atomic_text, this_machine
 
 PROCESS_FILE = "process.json"
 
@@ -55,15 +53,6 @@ class RunProcess:
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
-
-
-def this_machine() -> str:
-    """What tells machines, and containers on one of them, apart without naming them."""
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not on Linux
-        namespace = ""
-    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:12]
 
 
 def record_process(folder: Path) -> None:

@@ -45,14 +45,14 @@ def prune_runs(runs: Sequence[StoredRun], keep: str, *, dry_run: bool = False) -
         size = sum(folder_size(path) for path in going)
         found.append(Pruned(run=run, removed=tuple(going), size=size))
         if not dry_run:
-            _remove(going)
+            _remove(run.folder, going)
     return found
 
 
 def prune_checkpoints(folder: Path, keep: str) -> None:
     """Remove the checkpoints of one run that is done, except those that the policy keeps: `all`, the `last`, or `none`."""
     _check(keep)
-    _remove(_to_remove(folder, keep))
+    _remove(folder, _to_remove(folder, keep))
 
 
 def folder_size(folder: Path) -> int:
@@ -85,14 +85,24 @@ def _to_remove(folder: Path, keep: str) -> list[Path]:
     return [path for path in checkpoints(folder) if path != last]
 
 
-def _remove(paths: Sequence[Path]) -> None:
+_DOOMED = "removing-"
+
+
+def _remove(folder: Path, paths: Sequence[Path]) -> None:
+    """Remove checkpoints of a run, and what an earlier call left that was killed."""
+    for leftover in folder.glob(f"{_DOOMED}checkpoint-*"):
+        _finish_removing(leftover)
     for path in paths:
         # Out of the way first: a checkpoint that is half removed must not look like a whole one.
-        doomed = path.with_name(f"removing-{path.name}")
+        doomed = path.with_name(f"{_DOOMED}{path.name}")
         os.replace(path, doomed)
-        if (doomed / "evals").is_dir():  # what `maxrl eval` measured of it stays
-            kept = path.parent / "evals" / path.name
-            kept.parent.mkdir(exist_ok=True)
-            shutil.rmtree(kept, ignore_errors=True)
-            os.replace(doomed / "evals", kept)
-        shutil.rmtree(doomed)
+        _finish_removing(doomed)
+
+
+def _finish_removing(doomed: Path) -> None:
+    if (doomed / "evals").is_dir():  # what `maxrl eval` measured of it stays
+        kept = doomed.parent / "evals" / doomed.name.removeprefix(_DOOMED)
+        kept.parent.mkdir(exist_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        os.replace(doomed / "evals", kept)
+    shutil.rmtree(doomed)

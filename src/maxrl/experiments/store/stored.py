@@ -3,7 +3,6 @@
 A run is a folder (see `runs`); there is no index beside the folders that could say something else than they do.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import yaml
 
 from maxrl.errors import InputError
 from maxrl.evaluation import Evaluation
+from maxrl.evaluation.files import read_mapping
 from maxrl.experiments.environment import read_environment
 from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.experiments.store.processes import PROCESS_FILE, at_work
@@ -50,15 +50,18 @@ class StoredRun:
         """The resolved recipe; empty for a run that failed before there was one.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged, which one that is empty is, too.
         """
         path = self.folder / "config.yaml"
         if not path.is_file():
             return {}
         try:
-            return yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER) or {}
+            fields = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        if not isinstance(fields, dict):
+            raise InputError(f"{path} is damaged: it is no mapping of fields to values")
+        return fields
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -68,12 +71,17 @@ class StoredRun:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """`run.json` of a run that is done: estimator, seed, steps, costs, pass@k; else empty."""
-        return _json(self.folder / "run.json") or {}
+        recipe = f"--config {self.folder / 'config.yaml'} --output_dir {self.folder}"
+        remedy = (
+            f"remove it and resume the run: `maxrl train {recipe} --resume_from_checkpoint true`, or with "
+            "--overwrite_output_dir in place of that where no checkpoint is left"
+        )
+        return read_mapping(self.folder / "run.json", remedy=remedy) or {}
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of `metrics.jsonl`: what the trainer logged, each with `step` and `elapsed`."""
-        return read_metrics(self.folder / "metrics.jsonl")
+        return read_metrics(self.folder / "metrics.jsonl", needs=("step", "elapsed"))
 
     @cached_property
     def diagnostics(self) -> list[dict[str, Any]]:
@@ -83,31 +91,34 @@ class StoredRun:
     @cached_property
     def evals(self) -> list[dict[str, Any]]:
         """Rows of `evals.jsonl`: the evaluations while training, each with `step`."""
-        return read_metrics(self.folder / EVALS_FILE)
+        return read_metrics(self.folder / EVALS_FILE, needs=("step",))
 
     @cached_property
     def latest_samples(self) -> dict[str, Any] | None:
         """What was drawn last for training: `step`, `prompt`, `completions`; None where nothing was yet."""
-        return _json(self.folder / LATEST_FILE)
+        return read_mapping(self.folder / LATEST_FILE, remedy="remove it: nothing else needs it")
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """After training; None where there is none yet, or the run is on a data set."""
-        return self._evaluation("eval.json")
+        again = f"{self.folder} --output_dir {self.folder}"
+        if not is_run(self.folder):  # a comparison's, of the model that its runs start from
+            again = f"--config {self.folder / 'config.yaml'} --output_dir {self.folder}"
+        return self._evaluation("eval.json", f"`maxrl eval {again}` writes it anew")
 
     @cached_property
     def before(self) -> Evaluation | None:
         """Before training; None where it was not asked for."""
-        return self._evaluation("eval_before.json")
+        remedy = "remove it: the run is then shown without, and one that is resumed measures it again"
+        return self._evaluation("eval_before.json", remedy)
 
-    def _evaluation(self, name: str) -> Evaluation | None:
-        data = _json(self.folder / name)
+    def _evaluation(self, name: str, remedy: str) -> Evaluation | None:
+        path = self.folder / name
+        data = read_mapping(path, remedy=remedy)
         try:
             return None if data is None else Evaluation.from_dict(data)
         except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{self.folder / name} is no evaluation of maxrl ({error!r}); measure the run anew with `maxrl eval`"
-            ) from error
+            raise InputError(f"{path} is no evaluation of maxrl ({error!r}); {remedy}") from error
 
     @property
     def state(self) -> State:
@@ -122,7 +133,9 @@ class StoredRun:
     def error(self) -> str | None:
         """Its last error, in one line; None where it recorded none."""
         path = self.folder / ERROR_FILE
-        lines = path.read_text(encoding="utf-8").strip().splitlines() if path.is_file() else []
+        lines = (
+            path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.is_file() else []
+        )
         return lines[-1] if lines else None
 
     @property
@@ -206,12 +219,3 @@ def _runs_below(folder: Path, depth: int = 0) -> list[Path]:
         return []
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [run for path in inner for run in _runs_below(path, depth + 1)]
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and resume the run") from error

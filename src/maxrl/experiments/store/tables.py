@@ -23,28 +23,45 @@ STYLES = {"done": "green", "failed": "red", "running": "cyan", "stopped": "yello
 
 
 def run_row(run: StoredRun) -> Row:
-    """What `list` says of a run, in plain JSON types; None where a run has not come so far."""
-    curve = run.summary.get("pass_at_k") or {}
-    largest = max(curve, key=int, default=None)
+    """What `list` says of a run, in plain JSON types; None where a run has not come so far.
+
+    Of one with a damaged file, what the others say; the damage is its `error`, and `damaged` is true.
+    """
+    row: Row = {"name": run.name, "folder": str(run.folder), "state": run.state}
+    damage: str | None = None
+    for name, read in _COLUMNS.items():
+        try:
+            row[name] = read(run)
+        except InputError as error:
+            row[name], damage = None, damage or str(error)
+    changed = last_change(run.folder)
+    return {**row, "changed": changed, "damaged": damage is not None, "error": damage or run.error}
+
+
+_COLUMNS: dict[str, Callable[[StoredRun], Any]] = {
+    "estimator": lambda run: run.estimator,
+    "task": lambda run: run.config.get("task") or _several(run.config) or run.config.get("dataset_name"),
+    "model": lambda run: run.config.get("model_name_or_path"),
+    "seed": lambda run: run.seed,
+    "step": lambda run: run.step,
+    "max_steps": lambda run: run.max_steps,
+    "success_rate": lambda run: _last_rate(run),
+    "pass@1": lambda run: _curve(run).get("1"),
+    "largest_k": lambda run: max(map(int, _curve(run)), default=None),
+    "pass@largest_k": lambda run: max(
+        _curve(run).items(), key=lambda entry: int(entry[0]), default=(0, None)
+    )[1],
+    "training_seconds": lambda run: run.metrics[-1]["elapsed"] if run.metrics else 0.0,
+}
+
+
+def _curve(run: StoredRun) -> Mapping[str, float]:
+    return run.summary.get("pass_at_k") or {}
+
+
+def _last_rate(run: StoredRun) -> float | None:
     rates = [row["success_rate"] for row in run.metrics if row.get("success_rate") is not None]
-    return {
-        "name": run.name,
-        "folder": str(run.folder),
-        "state": run.state,
-        "estimator": run.estimator,
-        "task": run.config.get("task") or _several(run.config) or run.config.get("dataset_name"),
-        "model": run.config.get("model_name_or_path"),
-        "seed": run.seed,
-        "step": run.step,
-        "max_steps": run.max_steps,
-        "success_rate": rates[-1] if rates else None,
-        "pass@1": curve.get("1"),
-        "largest_k": None if largest is None else int(largest),
-        "pass@largest_k": None if largest is None else curve[largest],
-        "training_seconds": run.metrics[-1]["elapsed"] if run.metrics else 0.0,
-        "changed": last_change(run.folder),
-        "error": run.error,
-    }
+    return rates[-1] if rates else None
 
 
 def _several(config: Mapping[str, Any]) -> str | None:
@@ -82,13 +99,13 @@ def age(seconds: float) -> str:
 SORTS: dict[str, Callable[[Row], Any]] = {
     "name": lambda row: row["name"],
     "state": lambda row: row["state"],
-    "estimator": lambda row: row["estimator"],
-    "seed": lambda row: row["seed"],
-    "step": lambda row: -row["step"],
+    "estimator": lambda row: row["estimator"] or "",
+    "seed": lambda row: row["seed"] or 0,
+    "step": lambda row: -(row["step"] or 0),
     "success_rate": lambda row: -(row["success_rate"] or 0.0),
     "pass@1": lambda row: -(row["pass@1"] or 0.0),
     "pass@k": lambda row: -(row["pass@largest_k"] or 0.0),
-    "time": lambda row: -row["training_seconds"],
+    "time": lambda row: -(row["training_seconds"] or 0.0),
     "age": lambda row: -row["changed"],
 }
 """Orders of a list; figures with the largest first, and the youngest run first."""
@@ -97,7 +114,7 @@ SORTS: dict[str, Callable[[Row], Any]] = {
 def select_runs(
     runs: Sequence[StoredRun], *, state: str | None = None, where: Sequence[str] = ()
 ) -> list[StoredRun]:
-    """The runs in a state whose recipes have these values.
+    """The runs in a state whose recipes have these values. Where a recipe is damaged, nobody knows: its run is among them.
 
     Args:
         runs: to choose from.
@@ -114,8 +131,21 @@ def select_runs(
         run
         for run in runs
         if (state is None or run.state == state)
-        and all(run.config.get(name) == value for name, value in conditions)
+        and all(_meets(run, name, value) for name, value in conditions)
     ]
+
+
+def _meets(run: StoredRun, name: str, value: Any) -> bool:
+    fields = _recipe(run)
+    return fields is None or fields.get(name) == value
+
+
+def _recipe(run: StoredRun) -> Mapping[str, Any] | None:
+    """What `config.yaml` says; None where it is damaged, which the run's row tells."""
+    try:
+        return run.config
+    except InputError:
+        return None
 
 
 def _condition(text: str, runs: Sequence[StoredRun]) -> tuple[str, Any]:
@@ -123,7 +153,7 @@ def _condition(text: str, runs: Sequence[StoredRun]) -> tuple[str, Any]:
     name = name.strip()
     if not sign:
         raise InputError(f"--where takes field=value, but got '{text}'")
-    known = {field for run in runs for field in run.config}
+    known = {field for run in runs for field in _recipe(run) or ()}
     if name not in known:
         short = str(unknown_name("field", name, known)).split(" (known:")[0]
         raise InputError(f"{short}: no run here has it (`maxrl runs show RUN` lists a run's)")
@@ -169,11 +199,11 @@ def runs_table(rows: Sequence[Row], *, now: float | None = None) -> Table:
             Text(called),
             *(Text("—" if row[name] is None else str(row[name])) for name in own),
             Text(row["state"], STYLES[row["state"]]),
-            f"{row['step']}/{row['max_steps'] or '?'}",
+            "—" if row["step"] is None else f"{row['step']}/{row['max_steps'] or '?'}",
             _share(row["success_rate"]),
             _share(row["pass@1"]),
             "—" if largest is None else f"{largest} @{row['largest_k']}",
-            duration(row["training_seconds"]),
+            "—" if row["training_seconds"] is None else duration(row["training_seconds"]),
             age(now - row["changed"]),
         )
     words = [f"{name} {value}" for name, value in shared.items() if value is not None]
