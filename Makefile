@@ -1,6 +1,7 @@
 # make demo      train a small model with MaxRL and with GRPO, compare them, write a report
 # make test      lint, types, layers, and every test that is not slow
 # make test-all  what is slow, on top of `make test`: ranks, kill and resume, browsers, the wheel
+# make test-integrations   verl, SkyRL and tinker-cookbook themselves, in an environment of their own
 # make check     lint, types and layers alone
 # make clean     remove the virtual environment, caches and runs
 #
@@ -18,13 +19,17 @@ PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade)
 STAMP := $(VENV)/.installed$(if $(CONSTRAINTS),,-newest)
 PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python --compile-bytecode,$(BIN)/python -m pip install --disable-pip-version-check)
 
+# The engines' packages do not go together with ours.
+ENGINES := .venv-engines
+ENGINE_TESTS := tests/integrations/engines
+
 # Everything stays in this folder; the demo and the tests need nothing from the Hugging Face Hub.
 export MAXRL_CACHE ?= $(CURDIR)/.cache/maxrl
 LOCAL := HF_HOME=$(CURDIR)/.cache/huggingface HF_HUB_OFFLINE=1 MPLCONFIGDIR=$(CURDIR)/.cache/matplotlib
 
 # A half-made file must not pass for a finished one.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all test-integrations check clean
 
 demo: $(STAMP)
 	$(LOCAL) $(BIN)/maxrl compare --config recipes/subset_sum_tiny.yaml --estimators maxrl grpo --seeds 0 1 \
@@ -37,6 +42,10 @@ test: check
 
 test-all: $(STAMP)-dev
 	$(LOCAL) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadscope $(ARGS)
+
+test-integrations: $(ENGINES)/.installed
+	$(LOCAL) OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(ENGINES)/bin/python -m pytest -c $(ENGINE_TESTS)/pytest.ini \
+	  --rootdir $(CURDIR) --confcutdir $(ENGINE_TESTS) $(ENGINE_TESTS) $(ARGS)
 
 check: $(STAMP)-dev
 	$(BIN)/ruff check
@@ -52,10 +61,17 @@ $(STAMP): $(VENV)/pyvenv.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) --quiet $(PINS) -e .
 	touch $@
 
+$(ENGINES)/.installed: $(ENGINE_TESTS)/requirements.txt $(ENGINE_TESTS)/packages.txt pyproject.toml
+	rm -rf $(ENGINES)
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check --quiet -r $(ENGINE_TESTS)/requirements.txt
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(ENGINE_TESTS)/packages.txt -e .
+	touch $@
+
 $(STAMP)-dev: $(STAMP)
 	$(PIP) --quiet $(PINS) -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
+	rm -rf $(VENV) $(ENGINES) .cache runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,13 +1,15 @@
 """`maxrl doctor` says what is there, and no secret."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from maxrl.cli import doctor, main
+from maxrl.cli import machine, main
 from maxrl.experiments.environment import LIBRARIES, installed_version
+from maxrl.integrations import seen
 
 SECRET = "s3cr3t-0123456789-abcdef"
 
@@ -87,7 +89,7 @@ def test_what_training_needs_and_is_missing_is_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        doctor, "installed_version", lambda name: None if name == "peft" else installed_version(name)
+        machine, "installed_version", lambda name: None if name == "peft" else installed_version(name)
     )
     assert findings(capsys, status=1)["peft"] == ("missing", "needed: pip install peft")
 
@@ -96,7 +98,7 @@ def test_what_is_optional_and_missing_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        doctor, "installed_version", lambda name: None if name in ("vllm", "wandb") else "1.0"
+        machine, "installed_version", lambda name: None if name in ("vllm", "wandb") else "1.0"
     )
     monkeypatch.setattr("shutil.which", lambda _: None)
     found = findings(capsys)
@@ -109,11 +111,11 @@ def test_another_version_than_the_tested_one_is_noted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        doctor, "installed_version", lambda name: "99.1" if name == "trl" else installed_version(name)
+        machine, "installed_version", lambda name: "99.1" if name == "trl" else installed_version(name)
     )
     assert findings(capsys)["trl"] == (
         "99.1",
-        f"tested with {doctor.TESTED['trl']}; `make test` shows whether this one works",
+        f"tested with {machine.TESTED['trl']}; `make test` shows whether this one works",
     )
 
 
@@ -137,5 +139,26 @@ def test_the_cache_may_be_moved(
 def test_help_and_words_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--help"]) == 0
     assert "Secrets are looked for, never shown." in capsys.readouterr().out
-    assert main(["doctor", "now"]) == 2
-    assert capsys.readouterr().err == "maxrl: error: maxrl doctor takes no options, but got 'now'\n"
+    for words, told in (
+        (["now"], "maxrl doctor takes no option but --engine, and got 'now'"),
+        (["--engine"], "--engine takes one name: verl, skyrl, tinker, slime"),
+        (["--engine", "verrl"], "unknown engine 'verrl'; did you mean 'verl'?"),
+    ):
+        assert main(["doctor", *words]) == 2
+        assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", seen.ENGINES)
+def test_an_engine_that_is_not_here_is_said_to_be_missing(
+    engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--engine", engine]) == 1
+    assert "missing" in capsys.readouterr().out
+
+
+def test_asking_an_engine_needs_nothing_of_the_training_stack() -> None:
+    code = "import sys, maxrl.cli.doctor; print(*({'trl', 'transformers', 'peft', 'datasets'} & sys.modules.keys()))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "\n"
+    )

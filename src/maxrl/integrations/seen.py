@@ -1,0 +1,182 @@
+"""Whether an engine sees its plug-in in this environment, and why not.
+
+What is asked of an engine is asked in a process of its own: importing one takes seconds and changes the process that does.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, entry_points, version
+
+from maxrl.errors import unknown_name
+from maxrl.objectives import ESTIMATORS
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report."""
+
+    what: str
+    found: str
+    note: str = ""
+    fatal: bool = False
+
+
+TESTED = {"verl": "0.9.1", "skyrl": "0.3.0", "tinker-cookbook": "0.5.5"}
+"""What `make test-integrations` runs."""
+
+SECONDS = 300
+"""Within which an engine must have been imported: some take a minute on a cold disk."""
+
+
+def findings(engine: str) -> list[Finding]:
+    """What was found of an engine and our plug-in; `fatal` where it is not usable.
+
+    Raises:
+        InputError: there is no such engine.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    return ENGINES[engine]()
+
+
+def _package(name: str) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "missing", f"not installed beside {sys.executable}", fatal=True)
+    tested = TESTED.get(name)
+    note = "" if tested in (None, found) else f"tested with {tested}"
+    return Finding(name, found, note)
+
+
+def _ask(code: str) -> tuple[list[str], str]:
+    """The list that a fresh interpreter prints as JSON in its last line, and why there is none."""
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [], f"no answer within {SECONDS} s"
+    try:
+        return json.loads(run.stdout.strip().splitlines()[-1]), ""
+    except (ValueError, IndexError):
+        lines = run.stderr.strip().splitlines()
+        return [], lines[-1] if lines else f"exit status {run.returncode}"
+
+
+def _seen(names: list[str], error: str, why_not: str) -> Finding:
+    missing = [name for name in ESTIMATORS if f"maxrl/{name}" not in names]
+    if error:
+        return Finding("our estimators there", "unknown", error, fatal=True)
+    if not names:
+        return Finding("our estimators there", "none", why_not, fatal=True)
+    if missing:
+        return Finding(
+            "our estimators there", f"{len(names)}", f"not {', '.join(missing)}: {why_not}", fatal=True
+        )
+    return Finding("our estimators there", f"{len(names)} names", ", ".join(names[:3]) + ", …")
+
+
+def _verl() -> list[Finding]:
+    package = _package("verl")
+    if package.fatal:
+        return [package]
+    ours = [point for point in entry_points(group="verl.plugins") if point.value == "maxrl.integrations.verl"]
+    policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
+    modules = os.environ.get("VERL_USE_EXTERNAL_MODULES", "")
+    names, error = _ask(
+        "import json, verl\n"
+        "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as R\n"
+        "print(json.dumps([n for n, f in R.items() if f.__module__ == 'maxrl.integrations.verl']))"
+    )
+    why = _why_verl_does_not_load_us() if not names and not error else "another package has the name"
+    return [
+        package,
+        Finding(
+            "entry point verl.plugins",
+            "there" if ours else "missing",
+            "" if ours else "install maxrl beside verl",
+        ),
+        Finding(
+            "VERL_USE_EXTERNAL_PLUGINS",
+            policy,
+            "" if policy == "auto" else "auto, or a list with maxrl, loads us",
+        ),
+        Finding(
+            "VERL_USE_EXTERNAL_MODULES",
+            modules or "not set",
+            "" if ours else "maxrl.integrations.verl loads us, too",
+        ),
+        _seen(names, error, why),
+    ]
+
+
+def _why_verl_does_not_load_us() -> str:
+    """verl keeps that to itself (level DEBUG): import the plug-in as it does, and see."""
+    _, error = _ask("import json, verl, maxrl.integrations.verl; print(json.dumps([]))")
+    return error or "verl was told not to load it"
+
+
+def _skyrl() -> list[Finding]:
+    package = _package("skyrl")
+    if package.fatal:
+        return [package]
+    python = Finding(
+        "Python", sys.version.split()[0],
+        "" if sys.version_info >= (3, 12) else "SkyRL 0.3.0 says 3.11 but needs 3.12: its configuration does not load",
+        fatal=sys.version_info < (3, 12),
+    )  # fmt: skip
+    names, error = _ask(
+        "import json; from maxrl.integrations.skyrl import register; print(json.dumps(register()))"
+    )
+    with_memory = "estimators with memory are left out"
+    missing = [name for name in names if not name.startswith("maxrl/")]
+    fine = bool(names) and not missing and not error
+    return [
+        package,
+        python,
+        Finding(
+            "our estimators there", f"{len(names)} names" if fine else "none",
+            error or f"{with_memory}; python -m maxrl.integrations.skyrl … trains with them", fatal=not fine,
+        ),
+    ]  # fmt: skip
+
+
+def _tinker() -> list[Finding]:
+    package = _package("tinker-cookbook")
+    if package.fatal:
+        return [package]
+    names, error = _ask(
+        "import json; from tinker_cookbook.rl.types import EnvGroupBuilder\n"
+        "from maxrl.integrations.tinker import MaxRLRewards\n"
+        "class Both(MaxRLRewards, EnvGroupBuilder): ...\n"
+        "print(json.dumps([Both.compute_group_rewards.__qualname__]))"
+    )
+    fine = names == ["MaxRLRewards.compute_group_rewards"]
+    return [package, Finding("the mixin", "fits" if fine else "does not fit", error, fatal=not fine)]
+
+
+def _slime() -> list[Finding]:
+    there = importlib.util.find_spec("slime") is not None
+    name = os.environ.get("MAXRL_ESTIMATOR", "maxrl")
+    return [
+        Finding(
+            "slime", "there" if there else "missing", "" if there else "not importable here", fatal=not there
+        ),
+        Finding("--custom-reward-post-process-path", "maxrl.integrations.slime.post_process_rewards"),
+        Finding("MAXRL_ESTIMATOR", name),
+    ]
+
+
+ENGINES: dict[str, Callable[[], list[Finding]]] = {
+    "verl": _verl,
+    "skyrl": _skyrl,
+    "tinker": _tinker,
+    "slime": _slime,
+}
+"""By the names that `maxrl doctor --engine` takes."""

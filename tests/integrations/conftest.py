@@ -1,0 +1,3 @@
+"""The engines' own tests run in an environment of their own (`make test-integrations`)."""
+
+collect_ignore = ["engines"]
