@@ -5,6 +5,7 @@ rescale     rewards that become these advantages in any engine that subtracts a 
 verl        registered by verl's entry points as it is imported
 skyrl       registered by a helper, or by a main script of its own
 slime       a function for `--custom-reward-post-process-path`
+prime_rl    a loss for its custom plug point
 tinker      a mixin for builders of environment groups
 seen        whether an engine sees its plug-in here: `maxrl doctor --engine`
 
