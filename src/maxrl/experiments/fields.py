@@ -220,6 +220,11 @@ class _Parser(TrlParser):
         raise InputError(message)
 
 
+def recipe_parser() -> argparse.ArgumentParser:
+    """Of every field that a recipe may have whatever its task is."""
+    return _parser(recipe_classes(None))
+
+
 def _parser(classes: Sequence[type]) -> _Parser:
     return _Parser(classes, allow_abbrev=False)
 
