@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 
 from maxrl.cli import main
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "grids")
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("grids", "accelerate"))
 SMALLEST = [
     *("--tiny_layers=1", "--tiny_width=16", "--tiny_heads=2", "--tiny_kv_heads=1", "--tiny_feed_forward=16"),
     *("--warm_start_max_steps=0", "--max_steps=1", "--gradient_accumulation_steps=1"),
@@ -85,3 +86,19 @@ def test_the_tiny_model_runs_it(recipe: Path, tmp_path: Path, monkeypatch: pytes
     words = ["--config", str(recipe), "--model", "tiny", "-q", "--output_dir", str(out), *SMALLEST, *batch]
     assert main(["train", *words]) == 0
     assert (out / "run.json").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_its_configurations(path: Path) -> None:
+    config = load_config_from_file(str(path))
+    kinds = {
+        "cpu": "MULTI_CPU",
+        "fsdp2": "FSDP",
+        "multi_gpu": "MULTI_GPU",
+        "zero2": "DEEPSPEED",
+        "zero3": "DEEPSPEED",
+    }
+    assert config.distributed_type == kinds[path.stem]
+    assert config.num_processes == (2 if path.stem == "cpu" else 8)
+    assert (config.fsdp_config or {}).get("fsdp_version") == (2 if path.stem == "fsdp2" else None)
+    assert (config.deepspeed_config or {}).get("zero_stage") == {"zero2": 2, "zero3": 3}.get(path.stem)
