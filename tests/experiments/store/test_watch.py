@@ -12,7 +12,8 @@ from tests.experiments.made_runs import make_run, write_evaluation, write_sample
 
 from maxrl.errors import InputError
 from maxrl.experiments.store import StoredRun
-from maxrl.experiments.store.watch import phase, recent, seconds_left, sparkline, watch
+from maxrl.experiments.store.progress import phase, recent, seconds_left, sparkline
+from maxrl.experiments.store.watch import watch
 
 
 def look(path: Path, *, width: int = 80, height: int = 40) -> str:

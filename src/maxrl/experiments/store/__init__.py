@@ -8,6 +8,7 @@ pruning       which of them are kept
 weights       which weights `maxrl eval` measures
 tables        `maxrl runs list`
 details       `maxrl runs show` and `diff`
+progress      phase, speed and time left of one
 watch         `maxrl watch`
 """
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +19,19 @@ from maxrl.errors import InputError
 from maxrl.experiments.store import StoredRun, find_runs
 from maxrl.experiments.store.checkpoints import last_checkpoint
 from maxrl.experiments.store.processes import RECENT, recorded_process
+from maxrl.experiments.store.progress import (
+    EVALUATES_MEANWHILE,
+    figure,
+    history,
+    last_row,
+    phase,
+    recent,
+    seconds_left,
+    sparkline,
+    unchanged_for,
+)
 from maxrl.experiments.store.tables import STYLES, age, distinct_names, last_change
 from maxrl.experiments.wording import count, duration
-
-RECENT_ROWS = 20
-"""Rows of metrics over which speed is measured: long enough to be steady, short enough to be of now."""
-
-SPARK_WIDTH = 40
-
-EVALUATES_MEANWHILE = "evaluating while training"
-"""A phase."""
-
-_BARS = "▁▂▃▄▅▆▇█"
 
 
 def watch(
@@ -100,104 +100,6 @@ def screen(runs: Sequence[StoredRun], height: int, *, now: float | None = None) 
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Figures
-# ---------------------------------------------------------------------------------------------------------
-
-
-def phase(run: StoredRun) -> str:
-    """What a run is at: its state, and of one that is running what it does."""
-    state = run.state
-    if state != "running":
-        return state
-    if _evaluates_meanwhile(run):
-        return EVALUATES_MEANWHILE
-    if not run.metrics:
-        if not run.environment:
-            return "starting"
-        wanted = run.config.get("eval_before_training", True) and "task" in run.config
-        return "evaluating before training" if wanted and run.before is None else "training"
-    return "evaluating" if run.max_steps and run.step >= run.max_steps else "training"
-
-
-def _evaluates_meanwhile(run: StoredRun) -> bool:
-    # A step's generation is recorded when the step ends and its figures when the evaluation (`eval_every`) is over.
-    every = run.config.get("eval_every")
-    if not every or not run.diagnostics:
-        return False
-    step = run.diagnostics[-1]["step"]
-    return step % every == 0 and step > max(run.step, run.evals[-1]["step"] if run.evals else 0)
-
-
-def recent(run: StoredRun) -> dict[str, float]:
-    """Speed over the last rows: `step_seconds`, `rollouts` and `completion_tokens` a second; only what is known."""
-    rows = [row for row in run.metrics if "rollouts" in row][-RECENT_ROWS:]
-    if len(rows) < 2:
-        return {}
-    first, last = rows[0], rows[-1]
-    seconds, steps = last["elapsed"] - first["elapsed"], last["step"] - first["step"]
-    if seconds <= 0 or steps <= 0:
-        return {}
-    found = {"step_seconds": seconds / steps}
-    for name in ("rollouts", "completion_tokens"):
-        if name in first and name in last:
-            found[name] = (last[name] - first[name]) / seconds
-    return found
-
-
-def seconds_left(run: StoredRun) -> float | None:
-    """Until a run is done, at its recent speed: steps, and the evaluations that are to come, as long as the last ones took.
-
-    None where the speed or the number of steps is not known; without an evaluation before training the last one is left out.
-    """
-    speed = recent(run)
-    if not speed or run.max_steps is None:
-        return None
-    steps = max(0, run.max_steps - run.step)
-    left = steps * speed["step_seconds"]
-    every = run.config.get("eval_every")
-    if every and run.evals:
-        to_come = run.max_steps // every - run.step // every
-        left += to_come * run.evals[-1]["seconds"]
-    if run.before is not None:
-        left += run.before.seconds
-    return left
-
-
-def sparkline(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
-    """A history in at most `width` characters, each the mean of its share; lowest to highest value.
-
-    >>> sparkline([0.0, 0.5, 1.0])
-    '▁▅█'
-    """
-    if not values:
-        return ""
-    cells = min(width, len(values))
-    edges = [round(cell * len(values) / cells) for cell in range(cells + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
-    low, high = min(means), max(means)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
-
-
-def history(run: StoredRun, name: str) -> list[float]:
-    """A figure over the run, where it was logged and is finite: a step of which every verdict failed has NaN."""
-    return [row[name] for row in run.metrics if row.get(name) is not None and math.isfinite(row[name])]
-
-
-def _last_row(run: StoredRun, name: str) -> Mapping[str, float]:
-    """The last row of metrics that has a figure, be it NaN; empty where none has."""
-    return next((row for row in reversed(run.metrics) if row.get(name) is not None), {})
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "—" if value is None or math.isnan(value) else format(value, form)
-
-
-def _unchanged_for(path: Path, now: float) -> float:
-    return max(0.0, now - path.stat().st_mtime)
-
-
-# ---------------------------------------------------------------------------------------------------------
 # One run
 # ---------------------------------------------------------------------------------------------------------
 
@@ -250,15 +152,15 @@ def _figures(run: StoredRun, now: float) -> Table:
 
 def _lines(run: StoredRun, now: float) -> list[tuple[str, Any]]:
     lines: list[tuple[str, Any]] = []
-    if last := _last_row(run, "success_rate"):
+    if last := last_row(run, "success_rate"):
         rates = history(run, "success_rate")
         span = f"{min(rates):.2f} … {max(rates):.2f}" if rates else ""
-        rate = _figure(last["success_rate"], ".3f")
+        rate = figure(last["success_rate"], ".3f")
         lines.append(
             ("success rate", Text.assemble(f"{rate}  ", (sparkline(rates), "cyan"), (f"  {span}", "dim")))
         )
-    if last := _last_row(run, "groups/live"):
-        shares = [f"{_figure(last.get(f'groups/{kind}'), '.0%')} {kind}" for kind in _KINDS]
+    if last := last_row(run, "groups/live"):
+        shares = [f"{figure(last.get(f'groups/{kind}'), '.0%')} {kind}" for kind in _KINDS]
         lines.append(("groups", ", ".join(shares)))
     speed = recent(run)
     if speed:
@@ -296,7 +198,7 @@ def _times(run: StoredRun, now: float) -> list[tuple[str, str]]:
         return [] if elapsed is None else [("trained for", duration(elapsed))]
     if elapsed is None:
         return []
-    since = _unchanged_for(run.folder / "metrics.jsonl", now)
+    since = unchanged_for(run.folder / "metrics.jsonl", now)
     if doing == "evaluating":
         took = run.before.seconds if run.before else None
         return [("trained for", duration(elapsed)), _evaluating(since, took)]
@@ -304,7 +206,7 @@ def _times(run: StoredRun, now: float) -> list[tuple[str, str]]:
     to_come = [] if left is None else [("left", f"about {duration(max(0.0, left - since))}")]
     if doing == EVALUATES_MEANWHILE:
         took = run.evals[-1]["seconds"] if run.evals else None
-        at_it = _evaluating(_unchanged_for(run.folder / "diagnostics.jsonl", now), took)
+        at_it = _evaluating(unchanged_for(run.folder / "diagnostics.jsonl", now), took)
         return [("trained for", duration(elapsed)), at_it, *to_come]
     lines = [("trained for", duration(elapsed + since)), *to_come]
     step = recent(run).get("step_seconds", 0.0)
@@ -438,14 +340,14 @@ _UNREADABLE = (Text("unreadable", "red"), "—", "—", "—", "—")
 
 def _cells(run: StoredRun, now: float) -> Sequence[Any]:
     doing, state = phase(run), run.state
-    rate = _last_row(run, "success_rate").get("success_rate")
+    rate = last_row(run, "success_rate").get("success_rate")
     left = seconds_left(run) if doing in ("training", EVALUATES_MEANWHILE) else None
     if left is not None:
-        left = max(0.0, left - _unchanged_for(run.folder / "metrics.jsonl", now))
+        left = max(0.0, left - unchanged_for(run.folder / "metrics.jsonl", now))
     return [
         Text("evaluating" if doing.startswith("evaluating") else doing, STYLES[state]),
         f"{run.step}/{run.max_steps or '?'}",
-        f"{_figure(rate, '.3f')} {sparkline(history(run, 'success_rate'), 12)}".rstrip(),
-        _figure(_last_row(run, "groups/live").get("groups/live"), ".0%"),
+        f"{figure(rate, '.3f')} {sparkline(history(run, 'success_rate'), 12)}".rstrip(),
+        figure(last_row(run, "groups/live").get("groups/live"), ".0%"),
         "—" if left is None else age(left),
     ]
