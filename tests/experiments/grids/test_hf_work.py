@@ -99,6 +99,25 @@ def test_a_new_machine_begins_with_what_the_mirror_has(tmp_path: Path) -> None:
     assert files_of(target) == {"run.json": "{}"}
 
 
+def test_a_checkpoint_that_is_pruned_while_it_is_copied_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, target = tmp_path / "run", tmp_path / "bucket"
+    (folder / "checkpoint-1").mkdir(parents=True)
+    (folder / "checkpoint-1" / "model").write_text("w")
+    (folder / "a").write_text("1")
+    copyfile = shutil.copyfile
+
+    def pruned_meanwhile(source: Path, copy: Path) -> None:
+        shutil.rmtree(folder / "checkpoint-1", ignore_errors=True)
+        copyfile(source, copy)
+
+    monkeypatch.setattr(hf_work.shutil, "copyfile", pruned_meanwhile)
+    Mirror(folder, target, seconds=1000).copy()
+    assert files_of(target) == {"a": "1"}
+    assert not (target / "checkpoint-1").exists()
+
+
 def test_a_pass_that_fails_is_made_up_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, target = tmp_path / "run", tmp_path / "bucket"
     folder.mkdir()

@@ -94,14 +94,19 @@ class Mirror:
             (self.target / path).parent.mkdir(parents=True, exist_ok=True)
             try:
                 shutil.copyfile(self.folder / path, self.target / path)
-            except FileNotFoundError:  # pruned meanwhile; the next pass removes it
+            except FileNotFoundError:  # pruned meanwhile; what was copied of it goes with the next pass
+                self._leave_no_empty_folder(path)
                 continue
             self._copied[path] = now[path]
         for path in [path for path in self._copied if path not in now]:
             (self.target / path).unlink(missing_ok=True)
             del self._copied[path]
-            if not any((self.target / path).parent.iterdir()):
-                (self.target / path).parent.rmdir()
+            self._leave_no_empty_folder(path)
+
+    def _leave_no_empty_folder(self, path: Path) -> None:
+        folder = (self.target / path).parent
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
     def _state(self) -> dict[Path, tuple[int, int]]:
         found = {}
