@@ -133,7 +133,7 @@ def finished_run(first_run: "subprocess.CompletedProcess[str]") -> Path:
     return Path(first_run.args[-1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an open one lets no other of this process be started
 def browser() -> Iterator[Browser]:
     """Chromium; without one the test is skipped, or fails in CI or with MAXRL_REQUIRE_TOOLS=1."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
