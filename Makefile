@@ -1,7 +1,7 @@
 # make demo      train a small model with MaxRL and with GRPO, compare them, write a report
 # make test      lint, types, layers, and every test that is not slow
 # make test-all  what is slow, on top of `make test`: ranks, kill and resume, browsers, the wheel
-# make test-integrations   verl, SkyRL and tinker-cookbook themselves, in an environment of their own
+# make test-integrations   verl, SkyRL, tinker-cookbook and verifiers themselves, in an environment of their own
 # make check     lint, types and layers alone
 # make clean     remove the virtual environment, caches and runs
 #

@@ -86,7 +86,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(files: dict[str, byt
     package = {name for name in files if not name.startswith(about)}
     assert package == {
         path.relative_to(PACKAGE.parent).as_posix()
-        for path in PACKAGE.rglob("*")
+        for path in (*PACKAGE.rglob("*"), PACKAGE.parent / "maxrl_tasks.py")
         if path.is_file() and "__pycache__" not in path.parts
     }
     templates = "maxrl/experiments/templates/"

@@ -141,7 +141,7 @@ def test_help_and_words_that_are_none(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Secrets are looked for, never shown." in capsys.readouterr().out
     for words, told in (
         (["now"], "maxrl doctor takes no option but --engine, and got 'now'"),
-        (["--engine"], "--engine takes one name: verl, skyrl, tinker, slime"),
+        (["--engine"], "--engine takes one name: verl, skyrl, tinker, slime, verifiers, prime-rl"),
         (["--engine", "verrl"], "unknown engine 'verrl'; did you mean 'verl'?"),
     ):
         assert main(["doctor", *words]) == 2

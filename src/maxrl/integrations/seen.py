@@ -26,7 +26,7 @@ class Finding:
     fatal: bool = False
 
 
-TESTED = {"verl": "0.9.1", "skyrl": "0.3.0", "tinker-cookbook": "0.5.5"}
+TESTED = {"verl": "0.9.1", "skyrl": "0.3.0", "tinker-cookbook": "0.5.5", "verifiers": "0.4.0"}
 """What `make test-integrations` runs."""
 
 SECONDS = 300
@@ -173,10 +173,41 @@ def _slime() -> list[Finding]:
     ]
 
 
+def _verifiers() -> list[Finding]:
+    package = _package("verifiers")
+    if package.fatal:
+        return [package]
+    # What must work: found by its name, a problem made, and no shell for the model where no harness is named.
+    _, error = _ask(
+        "import json\n"
+        "from verifiers.v1.utils.loaders import load_environment, resolve_env_config\n"
+        "env = load_environment(resolve_env_config({'taskset': {'id': 'maxrl-tasks', 'count': 1}}))\n"
+        "print(json.dumps([task.data.id for task in env.taskset]))"
+    )
+    return [package, Finding("taskset maxrl-tasks", "none" if error else "seen", error, fatal=bool(error))]
+
+
+def _prime_rl() -> list[Finding]:
+    package = _package("prime-rl")
+    if package.fatal:
+        return [package]
+    names, error = _ask(
+        "import json; from prime_rl.trainer.rl.loss import LossInputs, LossOutputs\n"
+        "from maxrl.integrations.prime_rl import policy_gradient_loss\n"
+        "print(json.dumps([policy_gradient_loss.__name__]))"
+    )
+    loss = Finding(
+        "maxrl.integrations.prime_rl.policy_gradient_loss", "fits" if names else "does not fit", error, fatal=not names
+    )  # fmt: skip
+    return [package, loss, *_verifiers()]
+
+
 ENGINES: dict[str, Callable[[], list[Finding]]] = {
     "verl": _verl,
     "skyrl": _skyrl,
     "tinker": _tinker,
     "slime": _slime,
+    "verifiers": _verifiers,
+    "prime-rl": _prime_rl,
 }
 """By the names that `maxrl doctor --engine` takes."""
