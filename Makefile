@@ -1,7 +1,7 @@
 # make demo      train a small model with MaxRL and with GRPO, compare them, write a report
 # make test      lint, types, layers, and every test that is not slow
 # make test-all  what is slow, on top of `make test`: ranks, kill and resume, browsers, the wheel
-# make test-integrations   verl, SkyRL, tinker-cookbook and verifiers themselves, in an environment of their own
+# make test-integrations   verl, SkyRL, tinker-cookbook and verifiers themselves, in an environment of their own; DeepSpeed
 # make check     lint, types and layers alone
 # make clean     remove the virtual environment, caches and runs
 #
@@ -22,6 +22,8 @@ PIP := $(if $(UV),$(UV) pip install --python $(BIN)/python --compile-bytecode,$(
 # The engines' packages do not go together with ours.
 ENGINES := .venv-engines
 ENGINE_TESTS := tests/integrations/engines
+# DeepSpeed goes with ours, but is built with a C++ compiler, which nothing else here needs.
+DEEPSPEED := .venv-deepspeed
 
 # Everything stays in this folder; the demo and the tests need nothing from the Hugging Face Hub.
 export MAXRL_CACHE ?= $(CURDIR)/.cache/maxrl
@@ -43,9 +45,10 @@ test: check
 test-all: $(STAMP)-dev
 	$(LOCAL) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadscope $(ARGS)
 
-test-integrations: $(ENGINES)/.installed
+test-integrations: $(ENGINES)/.installed $(DEEPSPEED)/.installed
 	$(LOCAL) OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(ENGINES)/bin/python -m pytest -c $(ENGINE_TESTS)/pytest.ini \
 	  --rootdir $(CURDIR) --confcutdir $(ENGINE_TESTS) $(ENGINE_TESTS) $(ARGS)
+	$(LOCAL) OMP_NUM_THREADS=1 $(DEEPSPEED)/bin/python -m pytest -n 2 -k zero tests/invariant/test_sharding.py $(ARGS)
 
 check: $(STAMP)-dev
 	$(BIN)/ruff check
@@ -68,10 +71,20 @@ $(ENGINES)/.installed: $(ENGINE_TESTS)/requirements.txt $(ENGINE_TESTS)/packages
 	$(ENGINES)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(ENGINE_TESTS)/packages.txt -e .
 	touch $@
 
+# Our environment with DeepSpeed on top: it borrows the packages, and what is installed here stays here.
+$(DEEPSPEED)/.installed: $(STAMP)-dev Makefile
+	rm -rf $(DEEPSPEED)
+	$(PYTHON) -m venv $(DEEPSPEED)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' \
+	  > $$($(DEEPSPEED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
+	DS_BUILD_OPS=0 $(DEEPSPEED)/bin/python -m pip install --disable-pip-version-check --quiet setuptools wheel ninja
+	DS_BUILD_OPS=0 $(DEEPSPEED)/bin/python -m pip install --disable-pip-version-check --quiet --no-build-isolation deepspeed==0.19.8
+	touch $@
+
 $(STAMP)-dev: $(STAMP)
 	$(PIP) --quiet $(PINS) -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ENGINES) .cache runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
+	rm -rf $(VENV) $(ENGINES) $(DEEPSPEED) .cache runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage src/*.egg-info
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

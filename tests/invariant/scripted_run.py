@@ -5,10 +5,14 @@ ranks). ROLLOUTS is `scripted` or `sampled`; BACKEND, of the update, `engine` or
 """
 
 import faulthandler
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from on_processors import count_as_accelerators
+from safetensors.torch import load_file
 
 from maxrl.models import load_policy, load_tokenizer
 from maxrl.tasks import SubsetSum
@@ -25,6 +29,12 @@ def even(completions: list[str], **_: Any) -> list[float]:
 def main(policy: str, output: str, rows: int, source: str, backend: str) -> None:
     faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        count_as_accelerators()
+    # DeepSpeed has processors of its own, and none where a trainer is told to use them.
+    processors: Any = (
+        {"ddp_backend": "gloo"} if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" else {"use_cpu": True}
+    )
     tokenizer = load_tokenizer(policy)
     task = SubsetSum(num_elements=3, max_value=4, prompt_format="compact")
     # Of each group: a demonstration, two single numbers, and everything at once.
@@ -60,7 +70,7 @@ def main(policy: str, output: str, rows: int, source: str, backend: str) -> None
         reward_funcs=TaskReward(task) if source == "scripted" else even,
         args=MaxRLConfig(
             output_dir=output + ".d",
-            use_cpu=True,
+            **processors,
             bf16=False,
             activation_checkpointing=False,
             per_device_train_batch_size=rows,
@@ -83,11 +93,12 @@ def main(policy: str, output: str, rows: int, source: str, backend: str) -> None
         rollout_func=rollouts if source == "scripted" else None,
     )
     trainer.train()
+    trainer.save_model(output + ".d")  # by all: the weights may be spread over them
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model)
         torch.save(
             {
-                "weights": {name: p.detach().clone() for name, p in model.named_parameters()},
+                "kind": trainer.accelerator.distributed_type.value,
+                "weights": load_file(Path(output + ".d") / "model.safetensors"),
                 "advantages": advantages,
                 "success_rate": [r["success_rate"] for r in trainer.state.log_history if "success_rate" in r],
             },

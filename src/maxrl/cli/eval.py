@@ -76,6 +76,7 @@ def _fields(words: list[str]) -> dict[str, object]:
     if not config.is_file() and not any(word.startswith("--config") for word in words):
         raise InputError(f"{run} holds no config.yaml; name the recipe with --config, or give a run's folder")
     from_run = read_fields(["--config", str(config)]) if config.is_file() else {}
+    from_run.pop("ddp_backend", None)  # of processes that meet; here is one
     return {
         **from_run,
         **read_fields(_with_task(words[1:], from_run)),

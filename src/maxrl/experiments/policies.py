@@ -63,13 +63,21 @@ def prepare_policy(recipe: Recipe, *, progress: Callable[[int, float], None] | N
     tokenizer = load_tokenizer(
         source, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
     )
-    model = load_policy(source, **_model_kwargs(recipe)).to(recipe.training.device)
     return Policy(
-        model=model,
+        model=load_model(recipe, source),
         tokenizer=tokenizer,
         peft_config=get_peft_config(recipe.model),
         sampler=_SAMPLERS[recipe.training.rollout_backend],
     )
+
+
+def load_model(recipe: Recipe, source: str) -> PreTrainedModel:
+    """A model as the recipe would have it, on the device that training uses.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    return load_policy(source, **_model_kwargs(recipe)).to(recipe.training.device)
 
 
 def _tiny(recipe: Recipe, progress: Callable[[int, float], None] | None) -> Path:

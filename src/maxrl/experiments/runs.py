@@ -46,9 +46,10 @@ from maxrl.experiments.loggers import Loggers, check_loggers
 from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.periodic import EvaluatesWhileTraining
-from maxrl.experiments.policies import Policy, prepare_policy
+from maxrl.experiments.policies import Policy, load_model, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
+from maxrl.experiments.sharded import check_sharding, is_spread, loading_whole
 from maxrl.experiments.store import EVALS_FILE, LATEST_FILE
 from maxrl.experiments.store.metrics_file import read_metrics
 from maxrl.experiments.store.processes import record_process, recorded_process
@@ -176,6 +177,9 @@ def _evaluate_on_first(
     if recipe.task is not None and trainer.is_world_process_zero() and not kept:
         # Without the mixed precision that training puts around it: before, after and `maxrl eval` measure alike.
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        if is_spread(model):
+            with loading_whole(trainer.accelerator):
+                model = load_model(recipe, recipe.model_name if label else str(folder))
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
     trainer.accelerator.wait_for_everyone()
     return result
@@ -254,6 +258,7 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data, loggers: 
         raise
     except (ValueError, ImportError, RuntimeError) as error:  # here TRL checks what options mean and need
         raise InputError(str(error).strip().splitlines()[0]) from error
+    check_sharding(trainer.accelerator, recipe)
     trainer.add_callback(DiagnosticsFile(folder / "diagnostics.jsonl", trainer))
     trainer.add_callback(LatestSamples(folder / LATEST_FILE, trainer))
     if recipe.run.eval_every is not None:
