@@ -92,7 +92,7 @@ def test_the_tiny_model_runs_it(recipe: Path, tmp_path: Path, monkeypatch: pytes
 def test_accelerate_reads_its_configurations(path: Path) -> None:
     config = load_config_from_file(str(path))
     kinds = {
-        "cpu": "MULTI_CPU",
+        "cpu": "MULTI_GPU",
         "fsdp2": "FSDP",
         "multi_gpu": "MULTI_GPU",
         "zero2": "DEEPSPEED",

@@ -1,7 +1,6 @@
-"""Weights spread over two processes by the configurations in recipes/accelerate: FSDP2; DeepSpeed where it is installed."""
+"""Two processes by the configurations in recipes/accelerate, weights spread over them or not; DeepSpeed where installed."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,16 +32,14 @@ def spread(
     """A program in two processes, by accelerate's launcher and our configuration."""
     given = [word for name, value in options.items() for word in (f"--{name}", value)]
     launcher = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(RECIPES / f"{kind}.yaml"),
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--config_file", str(RECIPES / f"{kind}.yaml")),
     ]
     # bfloat16 is for GPUs; 0: any free port, since other tests run beside.
     launcher += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0", *given]
-    # DeepSpeed does without accelerate's leave: it has processors of its own.
-    processors = {} if kind == "fsdp2" else {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    # DeepSpeed knows processors by itself, where accelerate is not told of them.
+    zero = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    processors = zero if kind.startswith("zero") else {}
     return subprocess.run(
         [*launcher, *program, *words],
         cwd=folder,
@@ -96,7 +93,7 @@ def train(
 ) -> "subprocess.CompletedProcess[str]":
     recipe = write_recipe(folder, model_name_or_path=str(policy), prompt_format="compact")
     program = [ON_PROCESSORS] if kind == "fsdp2" else ["-m", "maxrl.cli"]
-    processors = ["--use_cpu"] if kind == "fsdp2" else ["--ddp_backend", "gloo"]
+    processors = ["--ddp_backend", "gloo"] if kind.startswith("zero") else ["--use_cpu"]
     own = [f"--config={recipe}", "--output_dir=run", "--per_device_train_batch_size=8", *processors]
     return spread(kind, environment, program, "train", *own, *words, folder=folder, **options)
 
@@ -170,7 +167,19 @@ def test_what_would_fail_at_the_end_is_refused_at_the_beginning(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_the_configurations_are_the_ones_that_users_start_from() -> None:
-    """Not others, which would be tested for nothing."""
+@pytest.mark.parametrize("kind", ["cpu", "multi_gpu"])
+def test_processes_that_hold_the_whole_model_train_with_the_engine(
+    kind: str, policy_folder: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = train(kind, environment, policy_folder, tmp_path, "--max_steps", "2")
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = read(tmp_path / "run" / "environment.json")
+    assert (found["rollout_backend"], found["update_backend"], found["processes"]) == (
+        "engine",
+        "engine",
+        "2",
+    )
+
+
+def test_all_configurations_are_tried_here() -> None:
     assert {path.stem for path in RECIPES.glob("*.yaml")} == {"cpu", "multi_gpu", "fsdp2", "zero2", "zero3"}
-    assert os.access(ON_PROCESSORS, os.R_OK)
