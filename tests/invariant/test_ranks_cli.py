@@ -55,6 +55,18 @@ def test_two_ranks_leave_one_run(tmp_path: Path, launch: Launch, ranks: tuple[st
 
 
 @pytest.mark.slow
+def test_an_evaluation_may_take_longer_than_processes_wait_for_each_other(
+    tmp_path: Path, launch: Launch
+) -> None:
+    done = launch(program("slow_evaluation.py"), max_steps=2, eval_every=2)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert (tmp_path / "run" / "run.json").is_file()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "evals.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2]
+    assert rows[0]["seconds"] > 8
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_one_rank_stops_all_after_the_same_step(tmp_path: Path, launch: Launch) -> None:
     stopped = launch(program("interrupted_rank.py"), max_steps=4, save_steps=100)
     assert stopped.returncode != 0

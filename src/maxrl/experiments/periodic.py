@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from maxrl.engine import Completion, Generator, SamplingParams
 from maxrl.evaluation import evaluate
 from maxrl.experiments.callbacks import MetricsFile
+from maxrl.experiments.patience import Patience
 from maxrl.experiments.policies import Policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.store.metrics_file import append_rows, keep_rows
@@ -29,7 +30,13 @@ class EvaluatesWhileTraining(TrainerCallback):
     """
 
     def __init__(
-        self, path: Path, recipe: Recipe, policy: Policy, trainer: MaxRLTrainer, metrics: MetricsFile
+        self,
+        path: Path,
+        recipe: Recipe,
+        policy: Policy,
+        trainer: MaxRLTrainer,
+        metrics: MetricsFile,
+        patience: Patience,
     ) -> None:
         assert recipe.run.eval_every is not None, "made where it is asked for"
         self.path = path
@@ -38,6 +45,7 @@ class EvaluatesWhileTraining(TrainerCallback):
         self._policy = policy
         self._trainer = trainer
         self._metrics = metrics
+        self._patience = patience
         self._generator: Generator | None = None
 
     def on_train_begin(
@@ -54,7 +62,7 @@ class EvaluatesWhileTraining(TrainerCallback):
         control.should_log = True  # in every process: they meet for it
         if state.is_world_process_zero:
             append_rows(self.path, [{"step": state.global_step, **self._evaluate()}])
-        self._trainer.accelerator.wait_for_everyone()
+        self._patience.wait_for_everyone()
 
     def _evaluate(self) -> dict[str, Any]:
         started = time.perf_counter()

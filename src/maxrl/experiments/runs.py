@@ -45,6 +45,7 @@ from maxrl.experiments.interrupts import Interrupted
 from maxrl.experiments.loggers import Loggers, check_loggers
 from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
+from maxrl.experiments.patience import Patience
 from maxrl.experiments.periodic import EvaluatesWhileTraining
 from maxrl.experiments.policies import Policy, load_model, prepare_policy
 from maxrl.experiments.recipe import Recipe
@@ -79,11 +80,12 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
     checkpoint = _claim_on_first(recipe, folder)
     with Loggers(recipe, folder, resumed=checkpoint is not None) as loggers:
         policy = prepare_policy(recipe, progress=announce_warm_start(recipe, console))
-        trainer = _trainer(recipe, policy, folder, data, loggers)
+        patience = Patience()
+        trainer = _trainer(recipe, policy, folder, data, loggers, patience)
         if trainer.is_world_process_zero():
             _record_environment(recipe, trainer, folder, checkpoint, console)
         if recipe.run.eval_before_training:
-            _evaluate_on_first(recipe, policy, trainer, folder, console, "_before")
+            _evaluate_on_first(recipe, policy, trainer, folder, console, "_before", patience)
         if checkpoint:
             console.print(f"resuming from {checkpoint}")
         with StopOnInterrupt() as stop, ProgressBar(console) as bar:
@@ -98,7 +100,7 @@ def train_run(recipe: Recipe, *, console: Console | None = None) -> RunRecord:
                 "--resume_from_checkpoint true"
             )
         trainer.save_model(str(folder))
-        after = _evaluate_on_first(recipe, policy, trainer, folder, console, "")
+        after = _evaluate_on_first(recipe, policy, trainer, folder, console, "", patience)
         loggers.finish(after, trainer.state.global_step)
     return _finish(recipe, folder, trainer, after)
 
@@ -165,7 +167,13 @@ def _precision(trainer: MaxRLTrainer) -> str:
 
 
 def _evaluate_on_first(
-    recipe: Recipe, policy: Policy, trainer: MaxRLTrainer, folder: Path, console: Console, label: str
+    recipe: Recipe,
+    policy: Policy,
+    trainer: MaxRLTrainer,
+    folder: Path,
+    console: Console,
+    label: str,
+    patience: Patience,
 ) -> Evaluation | None:
     """Evaluate in the first process while the others wait; None there, and for a run on a data set.
 
@@ -181,7 +189,7 @@ def _evaluate_on_first(
             with loading_whole(trainer.accelerator):
                 model = load_model(recipe, recipe.model_name if label else str(folder))
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
-    trainer.accelerator.wait_for_everyone()
+    patience.wait_for_everyone()
     return result
 
 
@@ -233,7 +241,9 @@ def evaluate_policy(
     return result
 
 
-def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data, loggers: Loggers) -> MaxRLTrainer:
+def _trainer(
+    recipe: Recipe, policy: Policy, folder: Path, data: Data, loggers: Loggers, patience: Patience
+) -> MaxRLTrainer:
     train_dataset, eval_dataset, rewards = data
     if policy.peft_config is not None and isinstance(policy.model, PeftModel):
         raise InputError(
@@ -262,7 +272,9 @@ def _trainer(recipe: Recipe, policy: Policy, folder: Path, data: Data, loggers: 
     trainer.add_callback(DiagnosticsFile(folder / "diagnostics.jsonl", trainer))
     trainer.add_callback(LatestSamples(folder / LATEST_FILE, trainer))
     if recipe.run.eval_every is not None:
-        trainer.add_callback(EvaluatesWhileTraining(folder / EVALS_FILE, recipe, policy, trainer, metrics))
+        trainer.add_callback(
+            EvaluatesWhileTraining(folder / EVALS_FILE, recipe, policy, trainer, metrics, patience)
+        )
     loggers.watch(trainer)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
