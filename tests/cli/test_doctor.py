@@ -156,6 +156,31 @@ def test_an_engine_that_is_not_here_is_said_to_be_missing(
     assert "missing" in capsys.readouterr().out
 
 
+def test_slimes_estimator_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for name in ("maxlr", "hybrid(steps=1)", "maxrl(order=4)"):
+        monkeypatch.setenv("MAXRL_ESTIMATOR", name)
+        found[name] = seen.findings("slime")[-1]
+    assert "did you mean 'maxrl'" in found["maxlr"].note
+    assert "has memory" in found["hybrid(steps=1)"].note
+    assert [one.fatal for one in found.values()] == [True, True, False]
+
+
+def test_of_an_engines_traceback_the_exception_is_told() -> None:
+    stderr = "Traceback …\n  File x\npydantic_core.ValidationError: 1 error for X\nfield\n    For further information visit"
+    assert seen._why(stderr) == "pydantic_core.ValidationError: 1 error for X"
+    assert seen._why("killed") == "killed"
+    assert seen._why("") == ""
+
+
+def test_without_rich_the_findings_are_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert main(["doctor", "--engine", "verl"]) == 1
+    assert capsys.readouterr().out.startswith("verl: missing (not installed beside")
+
+
 def test_asking_an_engine_needs_nothing_of_the_training_stack() -> None:
     code = "import sys, maxrl.cli.doctor; print(*({'trl', 'transformers', 'peft', 'datasets'} & sys.modules.keys()))"
     assert (

@@ -11,7 +11,7 @@ import pytest
 
 from maxrl.integrations.judging import Judging
 from maxrl.tasks import Example, Split, Task, Verdict, get_task, judge
-from maxrl.tasks.guard import CRASHED, TOO_SLOW
+from maxrl.tasks.guard import CRASHED, NOT_JUDGED, TOO_SLOW
 
 RELEASE = threading.Event()
 
@@ -105,19 +105,30 @@ def test_one_that_hangs_costs_itself_alone_where_they_are_judged_one_by_one() ->
     assert verdicts[1].reward is None
 
 
-def test_a_batch_that_hangs_is_given_up_and_the_next_is_judged() -> None:
+def test_a_batch_that_hangs_is_judged_one_by_one_and_then_the_next() -> None:
     RELEASE.clear()
 
     async def run() -> tuple[list[Verdict], list[Verdict]]:
         judging = Judging(Batched())
-        return await ask(judging, ["yes", "hang"]), await ask(judging, ["yes"])
+        return await ask(judging, ["yes", "hang", "no"]), await ask(judging, ["yes"])
 
     try:
         hung, after = asyncio.run(run())
     finally:
         RELEASE.set()
-    assert [verdict.reason for verdict in hung] == [TOO_SLOW, TOO_SLOW]
+    assert [verdict.reason for verdict in hung] == ["", TOO_SLOW, ""]  # its neighbours keep their rewards
+    assert [verdict.success for verdict in hung] == [True, False, False]
     assert [verdict.success for verdict in after] == [True]
+
+
+def test_after_three_that_hang_no_more_of_a_batch_are_tried() -> None:
+    RELEASE.clear()
+    try:
+        verdicts = asyncio.run(ask(Judging(Batched()), [*4 * ["hang"], "yes"]))
+    finally:
+        RELEASE.set()
+    assert [verdict.reason for verdict in verdicts] == [*3 * [TOO_SLOW], *2 * [NOT_JUDGED]]
+    assert all(verdict.reward is None for verdict in verdicts)
 
 
 def test_one_who_no_longer_waits_and_a_second_loop() -> None:

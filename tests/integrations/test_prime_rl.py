@@ -66,3 +66,19 @@ def test_a_sequence_without_a_token_to_train_is_no_mistake() -> None:
     outputs = policy_gradient_loss(given)
     assert outputs.loss.item() == 0
     assert outputs.metrics["importance_ratio"].item() == 0
+
+
+def test_weights_of_tokens_count_where_a_version_has_them() -> None:
+    given, logits = inputs([0.0, 0.0, 0.0])
+    weighted: Any = given
+    weighted.loss_weights = torch.tensor([1.0, 0.0, 2.0, 5.0], dtype=torch.float64)
+    (found,) = torch.autograd.grad(policy_gradient_loss(weighted).loss, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad(-3 * (given.trainer_logprobs[0] + 2 * given.trainer_logprobs[2]), logits)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_metrics_stay_finite_where_a_token_has_become_far_likelier() -> None:
+    given, _ = inputs([2000.0, 0.0, 0.0])
+    outputs = policy_gradient_loss(given, ratio_max=2.0)
+    assert outputs.metrics["importance_ratio"].item() == pytest.approx(4 / 3)
+    assert torch.isfinite(outputs.loss)

@@ -1,5 +1,6 @@
 """Functions that engines call, called as they document it; the engines themselves run in `make test-integrations`."""
 
+import math
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -61,7 +62,18 @@ def test_verl_gets_every_estimator_under_our_names_and_those_it_leaves_free(regi
 
 def test_verl_finds_us_by_the_entry_point() -> None:
     (point,) = entry_points(group="verl.plugins", name="maxrl")
-    assert point.value == "maxrl.integrations.verl"
+    assert point.value == "maxrl.integrations.verl:plugin"
+
+
+def test_loading_the_entry_point_registers_though_the_module_was_there_before(
+    registry: dict[str, Any],
+) -> None:
+    assert "maxrl/maxrl" not in registry
+    (point,) = entry_points(group="verl.plugins", name="maxrl")
+    point.load()  # as verl does, which calls nothing of it
+    assert registry["maxrl/maxrl"].__module__ == "maxrl.integrations.verl"
+    with pytest.raises(AttributeError, match="no attribute 'plugins'"):
+        _ = verl.plugins  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_skyrl_on_a_thousand_batches() -> None:
@@ -104,6 +116,25 @@ def test_slimes_rewards_may_be_mappings_and_a_threshold_makes_successes(
     raw, found = slime.post_process_rewards(SimpleNamespace(reward_key="score"), samples)
     assert raw == [0.7, -1.0, 0.2, 0.4]
     assert found == [3, -1, -1, -1]
+
+
+def test_what_slime_misses_is_left_out_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAXRL_CORRECTNESS_THRESHOLD", "0.5")
+    raw, found = slime.post_process_rewards(SimpleNamespace(), [Sample(r, 0) for r in (1.0, 0.0, None)])
+    assert math.isnan(raw[2])
+    assert found == [1, -1, 0]
+
+
+def test_what_slime_trains_with_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slime._say_once.cache_clear()
+    monkeypatch.setenv("MAXRL_ESTIMATOR", "maxrl(order=2)")
+    for _ in range(2):
+        slime.post_process_rewards(SimpleNamespace(), [Sample(1.0, 0), Sample(0.0, 0)])
+    assert [record.message for record in caplog.records] == [
+        "slime trains with maxrl's maxrl(order=2), correctness_threshold None"
+    ]
 
 
 def test_what_slime_cannot_serve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

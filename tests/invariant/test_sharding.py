@@ -141,7 +141,8 @@ def test_a_run_of_spread_weights_is_evaluated_and_goes_on_where_it_was_killed(
 @pytest.mark.parametrize(
     ("kind", "words", "options", "said"),
     [
-        ("fsdp2", ["--eval_every", "2"], {}, "eval_every needs the whole model in one process"),
+        ("fsdp2", ["--eval_every", "2"], {}, "eval_every needs the whole model in one process, and FSDP"),
+        pytest.param("zero3", ["--eval_every", "2"], {}, "and ZeRO-3 spreads it", marks=needs_deepspeed),
         ("fsdp2", [], {"fsdp_state_dict_type": "SHARDED_STATE_DICT"}, "set it to FULL_STATE_DICT"),
         pytest.param(
             "zero3",

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import import_module
-
-from rich.console import Console
-from rich.table import Table
+from importlib.util import find_spec
 
 from maxrl.errors import InputError
 from maxrl.integrations import seen
@@ -28,13 +26,22 @@ def run(argv: Sequence[str]) -> int:
     engine = _engine(argv)
     # The machine's are found with the whole training stack, which an engine's environment does not have.
     findings = seen.findings(engine) if engine else import_module("maxrl.cli.machine").findings()
-    table = Table(show_header=True)
+    _print(findings)
+    return 1 if any(finding.fatal for finding in findings) else 0
+
+
+def _print(findings: Sequence[seen.Finding]) -> None:
+    """As a table; line by line where rich is missing, which an engine may not have."""
+    if find_spec("rich") is None:
+        for finding in findings:
+            print(f"{finding.what}: {finding.found}" + (f" ({finding.note})" if finding.note else ""))
+        return
+    table = import_module("rich.table").Table(show_header=True)
     for title in ("what", "found", "note"):
         table.add_column(title)
     for finding in findings:
         table.add_row(finding.what, finding.found, finding.note)
-    Console().print(table)
-    return 1 if any(finding.fatal for finding in findings) else 0
+    import_module("rich.console").Console().print(table)
 
 
 def _engine(argv: Sequence[str]) -> str | None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import get_peft_config, get_quantization_config
 
@@ -33,6 +35,8 @@ class Policy:
     peft_config: Any = None
     sampler: Sampler = "auto"
     """Back-end of `generator`, see `make_generator`."""
+    load: Callable[[str], PreTrainedModel] = load_policy
+    """Another model by the same options, from where it lies."""
 
     def generator(self, model: Any = None) -> Generator:
         """Samples this policy, or `model` (a trained form of it)."""
@@ -63,21 +67,19 @@ def prepare_policy(recipe: Recipe, *, progress: Callable[[int, float], None] | N
     tokenizer = load_tokenizer(
         source, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
     )
+    # Bound now: the trainer takes the options from the recipe, since its model is made already.
+    load = partial(_load, _model_kwargs(recipe), recipe.training.device)
     return Policy(
-        model=load_model(recipe, source),
+        model=load(source),
         tokenizer=tokenizer,
         peft_config=get_peft_config(recipe.model),
         sampler=_SAMPLERS[recipe.training.rollout_backend],
+        load=load,
     )
 
 
-def load_model(recipe: Recipe, source: str) -> PreTrainedModel:
-    """A model as the recipe would have it, on the device that training uses.
-
-    Raises:
-        InputError: it cannot be loaded.
-    """
-    return load_policy(source, **_model_kwargs(recipe)).to(recipe.training.device)
+def _load(kwargs: dict[str, Any], device: torch.device, source: str) -> PreTrainedModel:
+    return load_policy(source, **kwargs).to(device)
 
 
 def _tiny(recipe: Recipe, progress: Callable[[int, float], None] | None) -> Path:

@@ -47,7 +47,7 @@ from maxrl.experiments.mixtures import by_task
 from maxrl.experiments.pages import new_progress
 from maxrl.experiments.patience import Patience
 from maxrl.experiments.periodic import EvaluatesWhileTraining
-from maxrl.experiments.policies import Policy, load_model, prepare_policy
+from maxrl.experiments.policies import Policy, prepare_policy
 from maxrl.experiments.recipe import Recipe
 from maxrl.experiments.records import RunRecord
 from maxrl.experiments.sharded import check_sharding, is_spread, loading_whole
@@ -187,7 +187,7 @@ def _evaluate_on_first(
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         if is_spread(model):
             with loading_whole(trainer.accelerator):
-                model = load_model(recipe, recipe.model_name if label else str(folder))
+                model = policy.load(recipe.model_name if label else str(folder))
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)
     patience.wait_for_everyone()
     return result

@@ -16,7 +16,6 @@ from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_h
 
 from maxrl.errors import InputError
 from maxrl.experiments.recipe import Recipe
-from maxrl.training.backends import WHOLE_WEIGHTS
 
 
 def check_sharding(accelerator: Accelerator, recipe: Recipe) -> None:
@@ -25,22 +24,28 @@ def check_sharding(accelerator: Accelerator, recipe: Recipe) -> None:
     Raises:
         InputError: `eval_every`, or a configuration of accelerate by which no whole model is saved.
     """
-    if recipe.run.eval_every is not None and accelerator.distributed_type not in WHOLE_WEIGHTS:
-        raise InputError(
-            "eval_every needs the whole model in one process, and here it is spread over them "
-            f"({accelerator.distributed_type.value}): leave it out, and measure checkpoints with "
-            "`maxrl eval RUN/checkpoint-N`"
-        )
     state: Any = accelerator.state
-    if accelerator.distributed_type == DistributedType.FSDP:
-        kind = str(state.fsdp_plugin.state_dict_type)
+    fsdp = state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
+    plugin = getattr(state, "deepspeed_plugin", None)
+    zero3 = plugin is not None and plugin.zero_stage == 3
+    if recipe.run.eval_every is not None and (fsdp is not None or zero3):
+        raise InputError(
+            f"eval_every needs the whole model in one process, and {'FSDP' if fsdp else 'ZeRO-3'} spreads it over all: "
+            "leave it out, and measure checkpoints with `maxrl eval RUN/checkpoint-N`"
+        )
+    if fsdp is not None:
+        if fsdp.fsdp_version != 2:
+            raise InputError(
+                f"accelerate's fsdp_version is {fsdp.fsdp_version}, whose weights cannot be told from whole ones: set it to "
+                "2, as in recipes/accelerate/fsdp2.yaml"
+            )
+        kind = str(fsdp.state_dict_type)
         if "FULL_STATE_DICT" not in kind:
             raise InputError(
                 f"accelerate's fsdp_state_dict_type is {kind.rpartition('.')[2]}, by which no model is saved that can be "
                 "loaded: set it to FULL_STATE_DICT, as in recipes/accelerate/fsdp2.yaml"
             )
-    plugin = getattr(state, "deepspeed_plugin", None)
-    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
+    if zero3 and not plugin.zero3_save_16bit_model:
         raise InputError(
             "accelerate's zero3_save_16bit_model is off, by which no model is saved that can be loaded: turn it on, as in "
             "recipes/accelerate/zero3.yaml"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maxrl.tasks import Task, Verdict, judge
-from maxrl.tasks.guard import TOO_SLOW, batch_seconds, failed
+from maxrl.tasks.guard import MOST_TIMEOUTS, NOT_JUDGED, TOO_SLOW, batch_seconds, failed
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Judging:
     """A task's verifier beside an event loop, which goes on while it works.
 
     Verdicts are reached in one thread, one batch after the other, so that a task that judges many at once (compiled code,
-    mathematics) gets many at once. A batch that takes longer than `maxrl.tasks.guard.batch_seconds` is given up: its
-    completions get errors, and its thread runs on until it ends by itself, since a thread cannot be ended.
+    mathematics) gets many at once. A batch that takes longer than `maxrl.tasks.guard.batch_seconds` is judged one by one,
+    and what takes longer than the task's `time_limit` then gets an error; as in `maxrl.tasks.judge` the third such is the
+    last that is tried. A thread cannot be ended: what hangs runs on until it ends by itself.
     """
 
     def __init__(self, task: Task) -> None:
@@ -44,11 +45,26 @@ class Judging:
         while self._waiting:
             size = len(self._waiting) if self._at_once else 1
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            for question, verdict in zip(batch, await self._verdicts(batch), strict=True):
+            verdicts = await self._verdicts(batch) or await self._one_by_one(batch)
+            for question, verdict in zip(batch, verdicts, strict=True):
                 if not question.answer.done():  # whoever asked may have been cancelled
                     question.answer.set_result(verdict)
 
-    async def _verdicts(self, batch: list[_Question]) -> list[Verdict]:
+    async def _one_by_one(self, batch: list[_Question]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        hung = 0
+        limit = f"{self._task.time_limit:g} s"
+        for question in batch:
+            if hung >= MOST_TIMEOUTS:
+                verdicts.append(failed(NOT_JUDGED, f"{hung} of this batch took longer than {limit}"))
+                continue
+            found = await self._verdicts([question]) if len(batch) > 1 else None
+            verdicts += found or [failed(TOO_SLOW, f"took longer than {limit}")]
+            hung += not found
+        return verdicts
+
+    async def _verdicts(self, batch: list[_Question]) -> list[Verdict] | None:
+        """One for each; None where they took too long together."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Verdict]] = loop.create_future()
 
@@ -59,10 +75,7 @@ class Judging:
 
         # No executor's: those are waited for at the program's end, and this one may never end.
         threading.Thread(target=work, name=f"judging {self._task.name}", daemon=True).start()
-        seconds = batch_seconds(self._task, len(batch))
         try:
-            return await asyncio.wait_for(answer, seconds)
+            return await asyncio.wait_for(answer, batch_seconds(self._task, len(batch)))
         except TimeoutError:
-            return [
-                failed(TOO_SLOW, f"a batch of {len(batch)} took longer than {seconds:g} s") for _ in batch
-            ]
+            return None

@@ -27,22 +27,28 @@ def policy_gradient_loss(inputs: Any, ratio_max: float = 2.0) -> Any:
     On rollouts of the present policy ρ = 1 and the gradient is −Σ_t A_t ∇log π_t.
 
     Args:
-        inputs: prime-rl's `LossInputs`: `trainer_logprobs`, `inference_logprobs`, `advantages`, `loss_mask`, all (seq,).
+        inputs: prime-rl's `LossInputs`: `trainer_logprobs`, `inference_logprobs`, `advantages`, `loss_mask`, all (seq,), and
+            `loss_weights` of tokens where a version has them.
         ratio_max: from above, against tokens that the present policy finds much likelier than the one that drew them.
 
     Returns:
-        prime-rl's `LossOutputs`, with the ratio's mean and the share of tokens whose ratio was cut as metrics.
+        prime-rl's `LossOutputs`, with the mean of the ratio after the cut and the share of tokens that were cut as metrics.
+        prime-rl divides the sum over all sequences by the tokens of the whole batch.
     """
     from prime_rl.trainer.rl.loss import LossOutputs
 
     mask = inputs.loss_mask
     ratio = torch.exp((inputs.trainer_logprobs - inputs.inference_logprobs).detach())
-    terms = ratio.clamp(max=ratio_max) * inputs.advantages * inputs.trainer_logprobs
+    cut = ratio.clamp(max=ratio_max)
+    terms = cut * inputs.advantages * inputs.trainer_logprobs
+    weights = getattr(inputs, "loss_weights", None)
+    if isinstance(weights, torch.Tensor):
+        terms = weights * terms
     counted = mask.sum().clamp(min=1)
     return LossOutputs(
         loss=-terms[mask].sum(),
         metrics={
-            "importance_ratio": ratio[mask].sum() / counted,
+            "importance_ratio": cut[mask].sum() / counted,
             "ratio_cut": (ratio > ratio_max)[mask].sum() / counted,
         },
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from maxrl.errors import InputError
@@ -20,7 +21,7 @@ def rescaled_rewards(
 
     For MaxRL r' = r/r̂ (0 where the mean r̂ is 0): the reward in units of the group's mean, so that (r − r̂)/r̂ is left when
     an engine centres it. For others with advantages that sum to zero in each group (GRPO, RLOO, TailRL, …) it is A + 1, and
-    0 for groups without signal. Those of a lower order (`maxrl(order=T)`, `pass_at_k`) do not, and are refused.
+    0 for groups of mean 0 without signal. Those of a lower order (`maxrl(order=T)`, `pass_at_k`) do not, and are refused.
 
     An engine fits if it centres within the group of one prompt and does *not* divide by the standard deviation:
     TRL `scale_rewards="none"`, OpenRLHF `dr_grpo`, AReaL `mean_level: group, std_level: null`, NeMo-RL with
@@ -50,11 +51,18 @@ def rescaled_rewards(
     groups = group_rewards(rewards, None, group_ids)
     if groups.rewards_GN.numel() == 0:
         return groups.restore(groups.rewards_GN)
+    _refuse_uncentred(built, groups.rewards_GN.shape[1])
     advantages_GN = built(groups.rewards_GN)
-    sizes_G1 = advantages_GN.abs().sum(dim=1, keepdim=True)
-    if bool((advantages_GN.sum(dim=1, keepdim=True).abs() > 1e-4 * sizes_G1.clamp(min=1.0)).any()):
+    live_G1 = (advantages_GN != 0).any(dim=1, keepdim=True)
+    return groups.restore(advantages_GN + (live_G1 | (groups.rewards_GN.nansum(dim=1, keepdim=True) > 0)))
+
+
+def _refuse_uncentred(estimator: Estimator, size: int) -> None:
+    """Asked of every number of successes at once: a batch may by chance have none by which it shows."""
+    successes_GN = torch.ones(size + 1, size, dtype=torch.float64).tril(diagonal=-1)
+    advantages_GN = estimator(successes_GN)
+    if bool((advantages_GN.sum(dim=1).abs() > 1e-6 * advantages_GN.abs().sum(dim=1)).any()):
         raise InputError(
-            f"the advantages of {built.name} do not sum to zero in each group; an engine that subtracts the mean would turn "
-            "them into others"
+            f"the advantages of {estimator.name} do not sum to zero in each group; an engine that subtracts the mean would "
+            "turn them into others"
         )
-    return groups.restore(advantages_GN + (sizes_G1 > 0))

@@ -6,14 +6,15 @@ What is asked of an engine is asked in a process of its own: importing one takes
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
-from maxrl.errors import unknown_name
-from maxrl.objectives import ESTIMATORS
+from maxrl.errors import InputError, unknown_name
+from maxrl.objectives import ESTIMATORS, Estimator, as_estimator
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,14 @@ def _ask(code: str) -> tuple[list[str], str]:
     try:
         return json.loads(run.stdout.strip().splitlines()[-1]), ""
     except (ValueError, IndexError):
-        lines = run.stderr.strip().splitlines()
-        return [], lines[-1] if lines else f"exit status {run.returncode}"
+        return [], _why(run.stderr) or f"exit status {run.returncode}"
+
+
+def _why(stderr: str) -> str:
+    """The line of a traceback that names the exception: what follows may be its text, over several lines."""
+    lines = stderr.strip().splitlines()
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (named or lines or [""])[-1]
 
 
 def _seen(names: list[str], error: str, why_not: str) -> Finding:
@@ -86,7 +93,11 @@ def _verl() -> list[Finding]:
     package = _package("verl")
     if package.fatal:
         return [package]
-    ours = [point for point in entry_points(group="verl.plugins") if point.value == "maxrl.integrations.verl"]
+    ours = [
+        point
+        for point in entry_points(group="verl.plugins")
+        if point.value.startswith("maxrl.integrations.verl")
+    ]
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
     modules = os.environ.get("VERL_USE_EXTERNAL_MODULES", "")
     names, error = _ask(
@@ -134,7 +145,6 @@ def _skyrl() -> list[Finding]:
     names, error = _ask(
         "import json; from maxrl.integrations.skyrl import register; print(json.dumps(register()))"
     )
-    with_memory = "estimators with memory are left out"
     missing = [name for name in names if not name.startswith("maxrl/")]
     fine = bool(names) and not missing and not error
     return [
@@ -142,7 +152,8 @@ def _skyrl() -> list[Finding]:
         python,
         Finding(
             "our estimators there", f"{len(names)} names" if fine else "none",
-            error or f"{with_memory}; python -m maxrl.integrations.skyrl … trains with them", fatal=not fine,
+            error or "for the main script python -m maxrl.integrations.skyrl …; those with memory need a state_file",
+            fatal=not fine,
         ),
     ]  # fmt: skip
 
@@ -164,12 +175,18 @@ def _tinker() -> list[Finding]:
 def _slime() -> list[Finding]:
     there = importlib.util.find_spec("slime") is not None
     name = os.environ.get("MAXRL_ESTIMATOR", "maxrl")
+    try:
+        flaw = "" if isinstance(as_estimator(name), Estimator) else "has memory, which slime does not keep"
+    except InputError as error:
+        flaw = str(error)
     return [
         Finding(
             "slime", "there" if there else "missing", "" if there else "not importable here", fatal=not there
         ),
         Finding("--custom-reward-post-process-path", "maxrl.integrations.slime.post_process_rewards"),
-        Finding("MAXRL_ESTIMATOR", name),
+        Finding(
+            "MAXRL_ESTIMATOR", name, flaw or "in this shell; a Ray cluster that runs has its own", bool(flaw)
+        ),
     ]
 
 

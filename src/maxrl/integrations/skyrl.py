@@ -4,12 +4,12 @@
 
 is `python -m skyrl.train.entrypoints.main_base` with the estimators registered where it needs them: in the
 driver, and by SkyRL's registry in the Ray task that trains. In an entry point of one's own call `register()` after Ray was
-started. SkyRL has a `maxrl` of its own, which
-adds ε to the mean, takes a lone rollout's reward for its advantage's numerator, and divides by negative means; ours are
+started. SkyRL has a `maxrl` of its own, which adds ε to the mean, takes a lone rollout's reward for its advantage, and
+divides by negative means; ours are
 
     maxrl/NAME      for every estimator of `maxrl.objectives` without memory; options stand in the name,
-                    maxrl/maxrl(order=16), which the main script registers as it is asked for, and
-                    `register("maxrl(order=16)")` elsewhere
+                    maxrl/maxrl(order=16, correctness_threshold=0.5), which the main script registers as it is asked
+                    for, and `register("maxrl(order=16)")` elsewhere
 
 Tested with SkyRL 0.3.0.
 """

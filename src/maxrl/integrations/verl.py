@@ -63,5 +63,14 @@ def register() -> list[str]:
     return [name for name in names() if ADV_ESTIMATOR_REGISTRY[name].__module__ == __name__]
 
 
-if "verl" in sys.modules:  # it is verl that imports us, as it is imported itself
+if "verl" in sys.modules:  # it is verl that imports us, by VERL_USE_EXTERNAL_MODULES
     register()
+
+
+def __getattr__(name: str) -> Any:
+    # verl loads the entry point and calls nothing. A module that somebody imported before verl would not run again: the
+    # attribute that the entry point names registers when it is looked up.
+    if name == "plugin":
+        register()
+        return register
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -134,7 +134,7 @@ def refuse_negative(rewards_GN: Float[Tensor, "groups rollouts"], who: str) -> N
         raise RewardError(
             f"{who} divides by the group's mean reward and is not defined on negative rewards (got "
             f"{float(rewards_GN[negative_GN][0]):g}): turn graded rewards into success with a threshold "
-            "(correctness_threshold=τ in MaxRLConfig), shift and rescale them to [0, 1], or choose an "
+            "(correctness_threshold=τ), shift and rescale them to [0, 1], or choose an "
             "estimator that is defined on real rewards (tail_rl, grpo, rloo, dr_grpo)"
         )
 
@@ -149,5 +149,5 @@ def refuse_above_one(rewards_GN: Float[Tensor, "groups rollouts"], who: str) -> 
     if bool(above_GN.any()):
         raise RewardError(
             f"{who} is defined on rewards in [0, 1] (got {float(rewards_GN[above_GN][0]):g}): rescale them, or turn graded "
-            "rewards into success with a threshold (correctness_threshold=τ in MaxRLConfig)"
+            "rewards into success with a threshold (correctness_threshold=τ)"
         )

@@ -91,11 +91,16 @@ def _named(spec: str, options: dict[str, Any]) -> AnyEstimator:
     key = ALIASES.get(key, key)
     if key not in ESTIMATORS:
         raise unknown_name("estimator", name.strip(), ESTIMATORS)
-    written = _written_options(spec, spec[len(name) :]) if opening else {}
-    return _build(ESTIMATORS[key], _merged(spec, written, options))
+    written = written_options(spec, spec[len(name) :]) if opening else {}
+    return _build(ESTIMATORS[key], merged(spec, written, options))
 
 
-def _merged(spec: str, written: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def merged(spec: str, written: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Options written into an estimator's name, and those given apart from it.
+
+    Raises:
+        InputError: one is given twice.
+    """
     twice = sorted(set(written) & set(options))
     if twice:
         raise InputError(
@@ -104,8 +109,16 @@ def _merged(spec: str, written: dict[str, Any], options: dict[str, Any]) -> dict
     return {**written, **options}
 
 
-def _written_options(spec: str, call: str) -> dict[str, Any]:
-    """The options of `"(order=4, first=grpo(eps=0))"`: plain values, and names or calls as text."""
+def written_options(spec: str, call: str) -> dict[str, Any]:
+    """The options of `"(order=4, first=grpo(eps=0))"`: plain values, and names or calls as text.
+
+    Args:
+        spec: the whole name, for messages.
+        call: from the opening parenthesis on.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         tree = ast.parse(f"_{call}", mode="eval").body
     except SyntaxError:
@@ -139,7 +152,7 @@ def _own(spec: str, options: dict[str, Any]) -> Any:
     """What a user's `module:function` is, options bound."""
     path, opening, _ = spec.partition("(")
     module, _, name = path.strip().partition(":")
-    options = _merged(spec, _written_options(spec, spec[len(path) :]) if opening else {}, options)
+    options = merged(spec, written_options(spec, spec[len(path) :]) if opening else {}, options)
     if os.getcwd() not in sys.path:  # a command's path begins where it is installed
         sys.path.insert(0, os.getcwd())
     try:

@@ -77,6 +77,9 @@ def test_options_stand_in_the_name_and_a_mistake_is_seen_at_once() -> None:
     assert skyrl.register("maxrl(order=1)") == ["maxrl/maxrl(order=1)"]
     batch = next(batches(1, seed=3))
     torch.testing.assert_close(advantages(batch, "maxrl/maxrl(order=1)"), expected(batch, "maxrl(order=1)"))
+    assert advantages(batch, "maxrl/maxrl(order=1)").abs().sum() > 0
+    [graded] = skyrl.register("maxrl(correctness_threshold=0.5)")
+    assert advantages(group(0.75, -1, 0.25, 0.25), graded)[:, 0].tolist() == [3, -1, -1, -1]
     with pytest.raises(Exception, match="did you mean 'order'"):
         skyrl.register("maxrl(ordr=1)")
 

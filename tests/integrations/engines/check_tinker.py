@@ -40,6 +40,10 @@ class Lower(MaxRLRewards, Builder):
     maxrl_estimator = "rloo"
 
 
+class Graded(MaxRLRewards, Builder):
+    maxrl_correctness_threshold = 0.5
+
+
 def trajectory(*rewards: float) -> Trajectory:
     empty = tinker.ModelInput.empty()
     steps = [
@@ -77,6 +81,13 @@ def test_what_the_cookbook_does_itself_and_ours_beside_it() -> None:
     rewards = [trajectory(1.0), trajectory(0.0), trajectory(0.0), trajectory(0.0)]
     assert advantages(Builder(), rewards).tolist() == [0.75, -0.25, -0.25, -0.25]
     assert advantages(Ours(), rewards).tolist() == [3, -1, -1, -1]
+
+
+def test_a_threshold_makes_successes_of_graded_rewards() -> None:
+    rewards = [trajectory(0.75), trajectory(-1.0), trajectory(0.25), trajectory(0.25)]
+    assert advantages(Graded(), rewards).tolist() == [3, -1, -1, -1]
+    with pytest.raises(Exception, match="correctness_threshold"):
+        advantages(Ours(), rewards)
 
 
 def test_rewards_of_steps_and_of_the_builder_itself_count_and_the_raw_one_is_kept() -> None:
