@@ -21,6 +21,6 @@ def accelerator(version: int) -> Any:
 
 def test_the_first_version_of_fsdp_is_refused() -> None:
     recipe = make_recipe({"task": "subset_sum", "use_cpu": True, "bf16": False})
-    with pytest.raises(InputError, match="fsdp_version is 1.*set it to 2"):
+    with pytest.raises(InputError, match=r"fsdp_version is 1.*set it to 2"):
         check_sharding(accelerator(1), recipe)
     check_sharding(accelerator(2), recipe)
