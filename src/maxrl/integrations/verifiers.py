@@ -14,7 +14,7 @@ with the harness that only talks to the model. Without prime-rl:
     vf-validate maxrl-tasks --taskset.problem maze --taskset.count 100 --runtime.type subprocess
     vf-eval maxrl-tasks --env.taskset.problem maze --env.taskset.count 100 --num-rollouts 16 …
 
-(the first: right answers are accepted, none is refused).
+The first checks that right answers are accepted and the untouched task is not.
 
 A verdict that the verifier itself failed to reach ends its rollout with an error, and is never a reward of zero.
 

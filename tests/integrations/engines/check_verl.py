@@ -89,6 +89,20 @@ def test_options_come_from_the_configuration(name: str) -> None:
         advantages(batch, name, OmegaConf.create({"maxrl": {"ordre": 1}}))
 
 
+def test_a_threshold_and_a_memory_come_from_the_configuration_too(tmp_path: Path) -> None:
+    graded = four(0.75, -1, 0.25, 0.25)
+    config = OmegaConf.create({"maxrl": {"correctness_threshold": 0.5}})
+    assert advantages(graded, "maxrl", config)[:, 0].tolist() == [3, -1, -1, -1]
+    state = tmp_path / "state.json"
+    config = OmegaConf.create({"maxrl": {"steps": 1, "state_file": str(state)}})
+    first = advantages(four(1, 0, 0, 0), "maxrl/hybrid", config)[:, 0]  # GRPO's turn, then MaxRL's
+    assert first[0].item() == pytest.approx(1.5, abs=1e-3)
+    assert advantages(four(1, 0, 0, 0), "maxrl/hybrid", config)[:, 0].tolist() == [3, -1, -1, -1]
+    assert state.is_file()
+    with pytest.raises(Exception, match="stand under maxrl, and not under mmpo"):
+        advantages(four(1, 0), "maxrl/mmpo", OmegaConf.create({"mmpo": {"order": 2}}))
+
+
 def four(*rewards: float) -> Batch:
     """One group."""
     return Batch(
