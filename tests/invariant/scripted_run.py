@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from on_processors import count_as_accelerators
 from safetensors.torch import load_file
 
 from maxrl.models import load_policy, load_tokenizer
@@ -30,6 +29,8 @@ def main(policy: str, output: str, rows: int, source: str, backend: str) -> None
     faulthandler.dump_traceback_later(60, exit=True)  # a rank that hangs says where, and fails the test
     torch.set_num_threads(1)
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        from on_processors import count_as_accelerators  # beside this program, and no module of the tests
+
         count_as_accelerators()
     # DeepSpeed has processors of its own, and none where a trainer is told to use them.
     processors: Any = (
