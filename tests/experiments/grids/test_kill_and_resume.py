@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.smallest import write_recipe
 
+from maxrl.experiments.folders import last_checkpoint
 from maxrl.experiments.grids.spec import load_grid
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,26 @@ def wait_until(what: Callable[[], bool], process: "subprocess.Popen[bytes]", sec
 
 def rows(folder: Path) -> int:
     """Steps that all runs have logged."""
-    return sum(path.read_text().count("\n") for path in folder.glob("*/metrics.jsonl"))
+    return sum(map(rows_of, folder.iterdir())) if folder.is_dir() else 0
+
+
+def rows_of(run: Path) -> int:
+    """Steps that a run has logged, of 60."""
+    metrics = run / "metrics.jsonl"
+    return metrics.read_text().count("\n") if metrics.is_file() else 0
+
+
+def kill_one(grid: Path, process: "subprocess.Popen[bytes]") -> str:
+    """Kill the process of a run that has a checkpoint to go on from and is far from done; the run's name."""
+
+    def begun() -> list[Path]:
+        folders = (path.parent for path in grid.glob("*/process.json"))
+        return [folder for folder in folders if last_checkpoint(folder) and rows_of(folder) < 40]
+
+    wait_until(lambda: bool(begun()), process)
+    folder = begun()[0]
+    os.kill(json.loads((folder / "process.json").read_text())["pid"], signal.SIGKILL)
+    return folder.name
 
 
 def test_a_grid_that_is_killed_five_times_ends_as_one_that_was_not(folder: Path) -> None:
@@ -89,7 +109,9 @@ def test_a_grid_that_is_killed_five_times_ends_as_one_that_was_not(folder: Path)
         children = psutil.Process(process.pid)
         goal = rows(folder / "killed") + draw.randint(1, 70)
         wait_until(lambda: rows(folder / "killed") >= goal, process)  # noqa: B023 — called at once
-        time.sleep(draw.random())
+        time.sleep(
+            0.2 * draw.random()
+        )  # short enough for fast machines: the last kill must find something to do
         workers = children.children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=900)
@@ -108,27 +130,21 @@ def test_a_grid_that_is_killed_five_times_ends_as_one_that_was_not(folder: Path)
 
 def test_a_run_that_is_killed_is_resumed_by_the_command_that_made_it(folder: Path) -> None:
     process = start(folder, "one-killed", "--jobs", "2")
-    wait_until(lambda: rows(folder / "one-killed") >= 20, process)
-    record = next(iter((folder / "one-killed").glob("*/process.json")))
-    os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+    run = kill_one(folder / "one-killed", process)
     assert process.wait(timeout=900) == 0
     log = (folder / "one-killed.log").read_text()
-    assert f"{record.parent.name}: died: its process was killed by SIGKILL" in log
-    assert f"{record.parent.name}: resumed" in log
+    assert f"{run}: died: its process was killed by SIGKILL" in log
+    assert f"{run}: resumed" in log
     assert results(folder, "one-killed") == results(folder, "undisturbed")
 
 
 def test_on_ray_a_worker_that_is_killed_changes_nothing(folder: Path) -> None:
     process = start(folder, "ray", "--on", "ray", "--workers", "2")
-    wait_until(lambda: rows(folder / "ray") >= 20, process)
-    record = next(
-        path for path in (folder / "ray").glob("*/process.json") if not path.with_name("run.json").exists()
-    )
-    os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+    run = kill_one(folder / "ray", process)
     assert process.wait(timeout=900) == 0
     log = (folder / "ray.log").read_text()
-    assert f"{record.parent.name}: died" in log
-    assert f"{record.parent.name}: resumed" in log
+    assert f"{run}: died" in log
+    assert f"{run}: resumed" in log
     assert results(folder, "ray") == results(folder, "undisturbed")
 
 
