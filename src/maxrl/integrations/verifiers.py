@@ -23,16 +23,15 @@ Tested with verifiers 0.4.0; prime-rl itself is not on PyPI and needs GPUs.
 
 import functools
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Self
 
 import verifiers.v1 as vf
 from pydantic import Field, model_validator
 
-from maxrl.errors import InputError
 from maxrl.integrations.judging import Judging
-from maxrl.tasks import Example, Split, Task, Verdict, get_task
+from maxrl.integrations.problems import named_task, parameters_text, problem_count, refuse_missing
+from maxrl.tasks import Example, Split, Task, Verdict
 from maxrl.tasks.base import draw_examples
 from maxrl.tasks.guard import reason_of
 
@@ -56,8 +55,12 @@ class MaxRLTasksetConfig(vf.TasksetConfig):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> Self:
-        _task(self.problem, _key(self.parameters))  # says what is wrong with a name or a parameter
+        self.task_of_maxrl()  # says what is wrong with a name or a parameter
         return self
+
+    def task_of_maxrl(self) -> Task:
+        """The task that is named here (`task` is verifiers')."""
+        return named_task(self.problem, parameters_text(self.parameters))
 
 
 class MaxRLTaskData(vf.TaskData):
@@ -88,14 +91,14 @@ class MaxRLTask(vf.Task[MaxRLTaskData]):
 
     async def validate(self, runtime: vf.Runtime) -> bool | None:
         """Whether the task's own demonstration is a success; None where it has none."""
-        task = _task(self.data.problem, _key(self.data.parameters))
+        task = named_task(self.data.problem, parameters_text(self.data.parameters))
         if not task.can_demonstrate():
             return None
         example = Example(id=self.data.id or "", prompt="", truth=self.data.truth)
         return (await self._judge(task.demonstration(example))).success
 
     async def _judge(self, completion: str) -> Verdict:
-        judging = _judging(self.data.problem, _key(self.data.parameters))
+        judging = _judging(self.data.problem, parameters_text(self.data.parameters))
         return await judging.verdict(self.data.truth, completion)
 
 
@@ -109,9 +112,7 @@ class MaxRLTaskset(vf.Taskset[MaxRLTask, MaxRLTasksetConfig]):
 
     @property
     def _count(self) -> int | None:
-        config = self.config
-        size = _task(config.problem, _key(config.parameters)).size(config.split)
-        return min(config.count, size or config.count) if config.count is not None else size
+        return problem_count(self.config.task_of_maxrl(), self.config.split, self.config.count)
 
     def load(self) -> Iterator[MaxRLTask]:
         """The problems, made as they are asked for.
@@ -120,9 +121,8 @@ class MaxRLTaskset(vf.Taskset[MaxRLTask, MaxRLTasksetConfig]):
             InputError: the machine lacks what the task needs, or the task makes no proper problems.
         """
         config = self.config
-        task = _task(config.problem, _key(config.parameters))
-        if (missing := task.missing()) is not None:
-            raise InputError(f"task {task.name} cannot run here: {missing}")
+        task = config.task_of_maxrl()
+        refuse_missing(task)
         count = self._count
         for start in itertools.count(0, _AT_ONCE):
             size = _AT_ONCE if count is None else min(_AT_ONCE, count - start)
@@ -143,15 +143,6 @@ def _data(config: MaxRLTasksetConfig, example: Example) -> MaxRLTaskData:
     )
 
 
-def _key(parameters: Mapping[str, Any]) -> str:
-    return json.dumps(parameters, sort_keys=True)
-
-
-@functools.cache
-def _task(problem: str, parameters: str) -> Task:
-    return get_task(problem, **json.loads(parameters))
-
-
 @functools.cache
 def _judging(problem: str, parameters: str) -> Judging:
-    return Judging(_task(problem, parameters))
+    return Judging(named_task(problem, parameters))

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from maxrl.errors import InputError
-from maxrl.tasks import TASKS, Example, Split, Task, get_task, judge
+from maxrl.integrations.problems import named_task, parameters_text, problem_count, refuse_missing
+from maxrl.tasks import TASKS, Example, Split, Task, judge
 from maxrl.tasks.base import draw_examples
 from maxrl.tasks.guard import FailureLog
 
@@ -59,18 +60,16 @@ def rows(
         InputError: there is no such task or parameter, the machine lacks what the task needs, the task makes no proper
             problems, or no count is given for a split without end.
     """
-    task = get_task(task_name, **parameters)
-    if (missing := task.missing()) is not None:
-        raise InputError(f"task {task.name} cannot run here: {missing}")
+    key = parameters_text(parameters)
+    task = named_task(task_name, key)
+    refuse_missing(task)
     if count is not None and count < 1:
         raise InputError(f"count={count} is not allowed; give a whole number ≥ 1")
-    size = task.size(split)
-    wanted = size if count is None else min(count, size or count)
+    wanted = problem_count(task, split, count)
     if wanted is None:
         raise InputError(f"task {task.name} makes problems without end; say how many with count (--count)")
     examples = draw_examples(task, split, wanted, seed=seed)
     source = data_source or f"{PREFIX}{task.name}"
-    key = _key(parameters)
     return [
         {
             "data_source": source,
@@ -211,14 +210,10 @@ def _messages(example: Example) -> list[dict[str, str]]:
     return [dict(message) for message in example.prompt]
 
 
-def _key(parameters: Mapping[str, Any]) -> str:
-    return json.dumps(dict(parameters), sort_keys=True)
-
-
 @functools.cache
 def _judged(problem: str, parameters: str) -> tuple[Task, FailureLog]:
     """The task, and what tells of its verifier's failures, once for each kind of them."""
-    task = get_task(problem, **json.loads(parameters))
+    task = named_task(problem, parameters)
     return task, FailureLog(
         f"task {task.name}", "The reward is NaN: maxrl's estimators leave the rollout out"
     )
