@@ -185,7 +185,7 @@ def _evaluate_on_first(
     if recipe.task is not None and trainer.is_world_process_zero() and not kept:
         # Without the mixed precision that training puts around it: before, after and `maxrl eval` measure alike.
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        if is_spread(model):
+        if is_spread(model):  # its source before training, what was saved after it
             with loading_whole(trainer.accelerator):
                 model = policy.load(recipe.model_name if label else str(folder))
         result = evaluate_policy(recipe, policy, folder, console, trained=model, label=label)

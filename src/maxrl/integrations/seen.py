@@ -94,9 +94,7 @@ def _verl() -> list[Finding]:
     if package.fatal:
         return [package]
     ours = [
-        point
-        for point in entry_points(group="verl.plugins")
-        if point.value.startswith("maxrl.integrations.verl")
+        point for point in entry_points(group="verl.plugins") if point.module == "maxrl.integrations.verl"
     ]
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
     modules = os.environ.get("VERL_USE_EXTERNAL_MODULES", "")
@@ -194,7 +192,7 @@ def _verifiers() -> list[Finding]:
     package = _package("verifiers")
     if package.fatal:
         return [package]
-    # What must work: found by its name, a problem made, and no shell for the model where no harness is named.
+    # What must work: it is found by its name, and makes a problem.
     _, error = _ask(
         "import json\n"
         "from verifiers.v1.utils.loaders import load_environment, resolve_env_config\n"

@@ -48,14 +48,15 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
     groups = [sample.group_index for sample in samples]
     if any(group is None for group in groups):
         raise InputError("samples have no group_index: which of them answer the same prompt is not known")
-    estimator = as_estimator(os.environ.get("MAXRL_ESTIMATOR", "maxrl"))
+    name = os.environ.get("MAXRL_ESTIMATOR", "maxrl")
+    estimator = as_estimator(name)
     if not isinstance(estimator, Estimator):
         raise InputError(
             f"{estimator.name} has memory, which slime does not keep: choose an estimator without"
         )
     threshold = checked_threshold(os.environ.get("MAXRL_CORRECTNESS_THRESHOLD") or None)
     rewards = successes(torch.tensor(raw, dtype=torch.float64), threshold)
-    _say_once(f"{os.environ.get('MAXRL_ESTIMATOR', 'maxrl')}, correctness_threshold {threshold}")
+    _say_once(f"{name}, correctness_threshold {threshold}")
     return raw, estimator(rewards, group_ids=groups).tolist()
 
 
